@@ -1,0 +1,188 @@
+"""The default configuration: every key there is, with a comment and a unit. Defaults are the paper configuration."""
+
+from __future__ import annotations
+
+from yacs.config import CfgNode as CN
+
+
+def _model() -> CN:
+    c = CN()
+    c.BACKBONE = CN()
+    c.BACKBONE.TYPE = "resnet_fpn"  # resnet_fpn (paper) | lite
+    c.BACKBONE.STEM_DIM = 128  # channels at H/2 before the first stage
+    c.BACKBONE.DIMS = [128, 196, 256]  # resnet_fpn: channels at H/2, H/4, H/8; lite: the same three levels
+    c.BACKBONE.BLOCKS = [2, 2, 2]  # basic blocks a level
+    c.BACKBONE.FINE_STRIDE = 2  # px of the resized image per fine pixel: 2 or 4 (lite only)
+    c.BACKBONE.FINE_DIM = 128  # channels of the fine map (resnet_fpn: equal to DIMS[0])
+    c.DETECTOR = CN()
+    c.DETECTOR.COARSE_DIMS = [256, 128]  # channels of the two convolutions on the coarse map
+    c.DETECTOR.FINE_DIMS = [128, 64]  # channels of the two convolutions that bring the fine map to H/8
+    c.DETECTOR.HEAD_DIMS = [256, 128]  # hidden channels of the offset and the score head
+    c.DETECTOR.OFFSET_RANGE = 1.2  # largest offset, in half cells (4 px)
+    c.ADJUSTER = CN()
+    c.ADJUSTER.HIDDEN_DIM = 384  # hidden channels of the feature adjuster
+    c.POSITION = CN()
+    c.POSITION.FORM = "intended"  # intended | released (the frequencies of released checkpoints)
+    c.COARSE = CN()
+    c.COARSE.LAYERS = ["self", "cross"] * 4
+    c.COARSE.HEADS = 8
+    c.COARSE.ATTENTION = "linear"  # linear | full
+    c.MATCH = CN()
+    c.MATCH.TYPE = "dual_softmax"  # dual_softmax | sinkhorn
+    c.MATCH.TEMPERATURE = 0.1  # similarity is divided by it (dual_softmax)
+    c.MATCH.THRESHOLD = 0.2  # smallest confidence of a match
+    c.MATCH.BORDER = 2  # cells next to the border of the valid region that take no match
+    c.MATCH.SINKHORN_ITERATIONS = 3
+    c.MATCH.SINKHORN_PREFILTER = False  # drop matches of cells whose best partner is the dustbin
+    c.FINE = CN()
+    c.FINE.WINDOW = 5  # side of the window, fine pixels, odd
+    c.FINE.WINDOW_MODE = "subpixel"  # subpixel (bilinear at the exact keypoint) | rounded (released checkpoints)
+    c.FINE.LAYERS = ["self", "cross"]
+    c.FINE.HEADS = 8
+    c.FINE.ATTENTION = "linear"  # linear | full
+    c.DESCRIPTORS = False  # also return the coarse + fine descriptors of the matched points
+    c.SCORE_FILTER = CN()
+    c.SCORE_FILTER.ENABLED = False  # drop matches whose keypoint score is low
+    c.SCORE_FILTER.THRESHOLD = 0.2  # of the score over the largest score
+    c.SCORE_FILTER.STEP = 0.1  # the threshold is lowered by this until ...
+    c.SCORE_FILTER.MIN_MATCHES = 100  # ... more matches than this remain
+    return c
+
+
+def _train() -> CN:
+    c = CN()
+    c.STAGE = "matcher"  # matcher | detector (keypoint losses only)
+    c.INIT_WEIGHTS = ""  # weight file to start the whole matcher from
+    c.INIT_DETECTOR = ""  # weight file whose backbone and detector are taken
+    c.FREEZE = []  # names of top-level modules that do not learn, e.g. ["backbone", "keypoint_detector"]
+    c.FREEZE_BATCHNORM = False  # running statistics are used and kept
+    c.SEED = 66
+    c.MAX_STEPS = 30000  # optimiser steps
+    c.CANONICAL_LR = 8e-3  # learning rate at the canonical batch size; scaled linearly with the true one
+    c.CANONICAL_BATCH = 64  # pairs
+    c.WEIGHT_DECAY = 0.1  # AdamW; not on norms and biases
+    c.WARMUP_STEPS = 1000  # optimiser steps at the true batch size
+    c.WARMUP_RATIO = 0.1  # of the learning rate, at step 0
+    c.SCHEDULE = "cosine"  # cosine | multistep
+    c.FINAL_LR_RATIO = 0.01  # cosine: of the learning rate, at MAX_STEPS
+    c.MILESTONES = [0.2, 0.33, 0.47, 0.6, 0.73, 0.87]  # multistep: fractions of MAX_STEPS where the rate is halved
+    c.GRAD_CLIP = 0.5  # norm
+    c.ACCUMULATE = 1  # batches an optimiser step
+    c.EMA_DECAY = 0.999  # of the averaged weights that are validated and shipped; 0 switches it off
+    c.PRECISION = "32-true"  # Lightning's name: 32-true | bf16-mixed | 16-mixed
+    c.CHANNELS_LAST = True  # memory format of images and convolutions
+    c.CHECKPOINT_EVERY = 1000  # optimiser steps
+    c.VALIDATE_EVERY = 1000  # optimiser steps
+    c.LOG_EVERY = 20  # optimiser steps
+    c.FIGURES = 2  # match figures a validation in TensorBoard
+    return c
+
+
+def _targets() -> CN:
+    c = CN()
+    c.COARSE_RADIUS = 16.0  # resized px: farthest nearest keypoint that is a true match
+    c.DEPTH_TOLERANCE = 0.05  # relative depth error at which a warped point counts as occluded
+    c.CYCLE_RADIUS = 3.0  # resized px: warp there and back must return within this
+    c.FINE_FRACTION = 0.3  # fine-stage matches in training, of the valid cells
+    c.FINE_MIN_TRUE = 200  # of which true ones at least (where there are so many)
+    return c
+
+
+def _loss() -> CN:
+    c = CN()
+    c.COARSE_WEIGHT = 1.0
+    c.COARSE_NEGATIVES = True  # dense configuration: negatives of the confidence matrix too
+    c.FOCAL_ALPHA = 0.25
+    c.FOCAL_GAMMA = 2.0
+    c.FINE_WEIGHT = 1.0
+    c.KEYPOINT_WEIGHT = 0.1
+    c.KEYPOINT_RADIUS = 8.0  # resized px: pairs farther apart carry no location loss
+    c.REPEATABILITY_WEIGHT = 0.1
+    c.SCORE_WEIGHT = 0.1
+    c.REGULARISER_WEIGHT = 1.0
+    c.REGULARISER_HUBER = 0.2  # c of the reversed Huber loss, of the largest residual
+    c.REGULARISER_MIN_PARALLAX = 1.0  # degrees: flatter triangles are masked
+    return c
+
+
+def _data() -> CN:
+    c = CN()
+    c.TRAIN_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth
+    c.TRAIN_WEIGHTS = [1.0]  # share of each source
+    c.VAL_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth | posed_pairs
+    c.VAL_PAIRS = 64  # pairs of each validation source
+    c.TEST_SOURCE = "synthetic"  # synthetic | homography | megadepth | posed_pairs
+    c.TEST_PAIRS = 200  # pairs of a generated test source (0: all of a finite one)
+    c.IMAGE_SIZE = [640, 480]  # width, height of training images, resized px, multiples of 8
+    c.TEST_LONG_SIDE = 640  # longer side of test images, resized px
+    c.BATCH_SIZE = 1  # pairs a process
+    c.WORKERS = 2  # loader processes
+    c.SEED = 0  # of sources and their order
+    c.PHOTOS = ""  # folder of photographs for textures; empty: procedural textures
+
+    c.SYNTHETIC = CN()
+    c.SYNTHETIC.PLANES = [1, 4]  # number of textured planes beside the background, least and most
+    c.SYNTHETIC.BOXES = [0, 4]  # number of boxes
+    c.SYNTHETIC.HEIGHT_FIELDS = 0.3  # share of scenes whose ground is a height field
+    c.SYNTHETIC.FOV = [40.0, 75.0]  # horizontal field of view, degrees
+    c.SYNTHETIC.BASELINE = [0.05, 0.6]  # camera distance, of the median depth
+    c.SYNTHETIC.ROTATION = 15.0  # sigma of the in-plane rotation, degrees
+    c.SYNTHETIC.ZOOM = [0.7, 1.4]  # focal length ratio of the second camera
+    c.SYNTHETIC.OVERLAP = [0.2, 1.0]  # share of view 0 that is visible in view 1
+    c.SYNTHETIC.SUPERSAMPLE = 2  # rays a pixel and axis
+
+    c.HOMOGRAPHY = CN()
+    c.HOMOGRAPHY.ROTATION = 20.0  # sigma of the in-plane rotation, degrees
+    c.HOMOGRAPHY.TILT = 35.0  # largest tilt of the plane against either camera, degrees
+    c.HOMOGRAPHY.ZOOM = [0.5, 1.0]  # scale of the second view against the first, or the reverse
+    c.HOMOGRAPHY.OVERLAP = [0.3, 1.0]  # share of view 0 that is visible in view 1
+
+    c.PHOTOMETRIC = CN()
+    c.PHOTOMETRIC.ENABLED = True
+    c.PHOTOMETRIC.EXPOSURE = 0.6  # largest change, stops
+    c.PHOTOMETRIC.GAMMA = [0.7, 1.5]
+    c.PHOTOMETRIC.COLOUR_CAST = 0.15  # largest relative change of a channel
+    c.PHOTOMETRIC.BLUR = 1.2  # largest sigma, px
+    c.PHOTOMETRIC.NOISE = 0.04  # largest sigma, of the full range
+    c.PHOTOMETRIC.JPEG = [30, 95]  # quality
+    c.PHOTOMETRIC.SHADOW = 0.5  # darkest shadow, of the full range
+    c.PHOTOMETRIC.PROBABILITY = 0.4  # of each of blur, noise, JPEG and shadow
+
+    c.MEGADEPTH = CN()
+    c.MEGADEPTH.ROOT = "data/megadepth/train"  # folder that the index's paths start from
+    c.MEGADEPTH.INDEX = "data/megadepth/index/scene_info_0.1_0.7"  # folder of index files
+    c.MEGADEPTH.SCENES = ""  # text file of index names, one a line; empty: all files of INDEX
+    c.MEGADEPTH.VAL_ROOT = ""  # as ROOT, INDEX, SCENES, for validation; empty: the same
+    c.MEGADEPTH.VAL_INDEX = ""
+    c.MEGADEPTH.VAL_SCENES = ""
+    c.MEGADEPTH.TEST_ROOT = "data/megadepth/test"
+    c.MEGADEPTH.TEST_INDEX = "data/megadepth/index/scene_info_val_1500"
+    c.MEGADEPTH.TEST_SCENES = ""
+    c.MEGADEPTH.OVERLAP = [0.0, 1.0]  # least and largest overlap of a pair, by the index
+    c.MEGADEPTH.MAX_ANGLE = 180.0  # largest triangulation angle, degrees, where the index tells it
+
+    c.POSED_PAIRS = CN()
+    c.POSED_PAIRS.ROOT = "../shared/posed_pairs/facades"  # folder with a pairs.json
+    return c
+
+
+def _evaluation() -> CN:
+    c = CN()
+    c.OPENCV_THRESHOLD = 0.5  # resized px: RANSAC inlier threshold
+    c.OPENCV_CONFIDENCE = 0.99999
+    c.POSELIB_THRESHOLD = 1.0  # resized px
+    c.PIXEL_FRAME = "edge"  # edge: (p + 1/2) scale - 1/2 | lineage: p scale, for published numbers
+    c.SEED = 0
+    return c
+
+
+def defaults() -> CN:
+    """Return a fresh, mutable copy of the default tree."""
+    c = CN()
+    c.MODEL = _model()
+    c.TRAIN = _train()
+    c.TARGETS = _targets()
+    c.LOSS = _loss()
+    c.DATA = _data()
+    c.EVAL = _evaluation()
+    return c

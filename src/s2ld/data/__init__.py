@@ -1,0 +1,1 @@
+"""Where pairs come from: readers, synthetic scenes, samplers and the DataModule."""

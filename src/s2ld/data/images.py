@@ -1,0 +1,68 @@
+"""Reading and resizing photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from s2ld.errors import S2LDError
+
+UInt8Image = NDArray[np.uint8]
+MULTIPLE = 8  # the network's cell, px
+
+
+def read_image(path: str | Path, grey: bool = False) -> UInt8Image:
+    """Read a photograph as (H, W, 3) RGB, or (H, W) grey, uint8; 16-bit and alpha are reduced, EXIF rotation applied.
+
+    Raises:
+        S2LDError: the file is missing, unreadable or no image.
+    """
+    path = Path(path)
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise S2LDError(f"{path}: cannot read this image ({error.strerror}); check the path") from error
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise S2LDError(f"{path}: not an image that OpenCV can decode; is the file complete?")
+    return np.ascontiguousarray(image, dtype=np.uint8)
+
+
+def to_grey(image: UInt8Image) -> UInt8Image:
+    """Return (H, W) grey of an (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA uint8 image."""
+    if image.ndim == 2:
+        return image
+    if image.shape[2] == 1:
+        return np.ascontiguousarray(image[..., 0])
+    code = cv2.COLOR_RGBA2GRAY if image.shape[2] == 4 else cv2.COLOR_RGB2GRAY
+    return np.asarray(cv2.cvtColor(image, code), np.uint8)
+
+
+def network_size(width: int, height: int, long_side: int) -> tuple[int, int]:
+    """Return (width, height), longer side about `long_side`, both rounded down to multiples of 8, at least 8."""
+    factor = long_side / max(width, height)
+
+    def side(length: int) -> int:
+        return max(MULTIPLE, round(length * factor) // MULTIPLE * MULTIPLE)
+
+    return side(width), side(height)
+
+
+def resize(image: UInt8Image, size: tuple[int, int]) -> tuple[UInt8Image, tuple[float, float]]:
+    """Resize to `size` (width, height), pixel edges aligned; area-averaged when it shrinks.
+
+    Returns the image and its scale (x, y): px of the given image per resized px.
+    """
+    height, width = image.shape[:2]
+    scale = (width / size[0], height / size[1])
+    if size == (width, height):
+        return image, scale
+    shrinks = scale[0] > 1 or scale[1] > 1
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8), scale

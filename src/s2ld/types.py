@@ -1,0 +1,216 @@
+"""The values that flow between the modules: frozen, typed, never updated in place.
+
+Conventions, everywhere in the package:
+
+- N pairs in a batch; ``H, W`` the resized (and padded) image, both multiples of 8; coarse grid ``h = H/8, w = W/8``;
+  cell index ``l = row * w + col``; M matches of the whole batch together.
+- Points are ``(..., 2)`` as (x right, y down) with pixel centres at integers.
+- "resized px" are pixels of the image that the network sees, "image px" those of the photograph as given.
+- Intrinsics and depth of a view belong to the resized image; poses map world or camera-0 points: ``x1 = R x0 + t``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, device
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+class Movable:
+    """Adds `.to(device)` to a frozen dataclass of tensors, which is what Lightning looks for in a batch."""
+
+    def to(self, target: device | str, non_blocking: bool = False) -> Self:
+        """Return a copy whose tensors (nested values too) are on `target`."""
+        moved: dict[str, Any] = {}
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                value = value.to(target, non_blocking=non_blocking)
+            elif isinstance(value, Movable):
+                value = value.to(target, non_blocking)
+            moved[field.name] = value
+        return type(self)(**moved)
+
+
+@dataclass(frozen=True)
+class ImageBatch(Movable):
+    """What the network sees of one side of the pairs."""
+
+    image: Tensor
+    """(N, 1, H, W) grey in [0, 1], resized and padded with zeros at right and bottom."""
+    mask: Tensor | None = None
+    """(N, h, w) bool, true where a cell lies in the image and not in the padding; None when nothing is padded."""
+
+
+@dataclass(frozen=True)
+class View(Movable):
+    """One side of a batch of pairs with all that is known of it."""
+
+    images: ImageBatch
+    scale: Tensor
+    """(N, 2) image px per resized px, (x, y)."""
+    K: Tensor
+    """(N, 3, 3) intrinsics in resized px, pixel centres at integers."""
+    depth: Tensor | None = None
+    """(N, H, W) z in the camera frame at the resized pixels, scale-free; 0 is unknown. None when there is none."""
+
+
+@dataclass(frozen=True)
+class PairBatch(Movable):
+    """A batch of posed pairs."""
+
+    view0: View
+    view1: View
+    T_0to1: Tensor
+    """(N, 4, 4) x1 = R x0 + t, same unit as the depth."""
+    names: Sequence[tuple[str, str]] = ()
+    """Per pair the two image names, for messages and dumps."""
+    sources: Sequence[str] = ()
+    """Per pair the data source that it comes from."""
+
+    @property
+    def size(self) -> int:
+        """Number of pairs."""
+        return self.T_0to1.shape[0]
+
+
+@dataclass(frozen=True)
+class Features(Movable):
+    """Backbone output of one side."""
+
+    coarse: Tensor
+    """(N, C, h, w)."""
+    fine: Tensor
+    """(N, Cf, H/s, W/s), s the fine stride (2 in the paper configuration); pixel (i, j) sits at resized px (s j, s i)."""
+
+
+@dataclass(frozen=True)
+class Keypoints(Movable):
+    """One keypoint a cell."""
+
+    offset: Tensor
+    """(N, 2, h, w) x then y, in half cells (times 4 = resized px) from the cell's top-left corner."""
+    score: Tensor
+    """(N, 1, h, w) in [0, 1]."""
+    points: Tensor
+    """(N, h*w, 2) resized px: 8 (col, row) + 4 offset."""
+
+
+@dataclass(frozen=True)
+class EncodedPair(Movable):
+    """Both sides after backbone, detector and coarse transformer."""
+
+    features0: Features
+    features1: Features
+    keypoints0: Keypoints
+    keypoints1: Keypoints
+    coarse0: Tensor
+    """(N, L, C) descriptors after the coarse transformer."""
+    coarse1: Tensor
+    """(N, S, C)."""
+
+
+@dataclass(frozen=True)
+class CoarseMatches(Movable):
+    """Sparse matches as indices of cells."""
+
+    batch: Tensor
+    """(M,) int64, pair in the batch, ascending for predicted matches."""
+    cell0: Tensor
+    """(M,) int64."""
+    cell1: Tensor
+    """(M,) int64."""
+    confidence: Tensor
+    """(M,) in [0, 1], differentiable in training; 0 for a true match that was filled in."""
+
+    def __len__(self) -> int:
+        return self.batch.shape[0]
+
+
+@dataclass(frozen=True)
+class FineMatches(Movable):
+    """Sub-pixel matches, row i belonging to row i of the coarse matches."""
+
+    points0: Tensor
+    """(M, 2) resized px: exactly the keypoints of image 0."""
+    points1: Tensor
+    """(M, 2) resized px: keypoint of image 1 plus the decoded offset."""
+    expectation: Tensor
+    """(M, 3) soft-argmax x, y in [-1, 1] of the window and its standard deviation."""
+    score: Tensor
+    """(M,) score of keypoint 0."""
+    descriptors0: Tensor | None = None
+    """(M, C + Cf) coarse and fine descriptor at point 0, when asked for."""
+    descriptors1: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Prediction(Movable):
+    """All that the network says of a batch of pairs."""
+
+    encoded: EncodedPair
+    confidence: Tensor
+    """(N, L, S) confidence matrix of the sparse stage."""
+    coarse: CoarseMatches
+    fine: FineMatches
+
+
+@dataclass(frozen=True)
+class Targets(Movable):
+    """What depth, intrinsics and pose say of a batch, computed beside the network from its keypoints."""
+
+    warped0: Tensor
+    """(N, L, 2) keypoints of image 0 warped into image 1, resized px of image 1."""
+    valid0: Tensor
+    """(N, L) bool: depth known, in front of both cameras, inside image 1, consistent with its depth."""
+    known0: Tensor
+    """(N, L) bool: depth known at the keypoint, so that "no match" is knowledge too."""
+    warped1: Tensor
+    """(N, S, 2) keypoints of image 1 warped into image 0, resized px of image 0."""
+    valid1: Tensor
+    known1: Tensor
+    batch: Tensor
+    """(P,) int64, pair of each true coarse match, ascending."""
+    cell0: Tensor
+    """(P,) int64."""
+    cell1: Tensor
+    """(P,) int64."""
+
+
+@dataclass(frozen=True)
+class LossTerms(Movable):
+    """Unweighted loss terms, scalars, and their weighted sum."""
+
+    total: Tensor
+    coarse: Tensor
+    fine: Tensor
+    keypoint: Tensor
+    repeatability: Tensor
+    score: Tensor
+    regulariser: Tensor
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matches of one pair in the pixels of the two images as given: the public result of `Matcher`."""
+
+    points0: FloatArray
+    """(M, 2) float32 image px of image 0, x right and y down, pixel centres at integers."""
+    points1: FloatArray
+    """(M, 2) float32 image px of image 1."""
+    confidence: FloatArray
+    """(M,) float32 in [0, 1], confidence of the sparse match."""
+    score: FloatArray
+    """(M,) float32 in [0, 1], repeatability score of keypoint 0."""
+    descriptors0: FloatArray | None = None
+    """(M, C + Cf) float32, when the configuration asks for descriptors."""
+    descriptors1: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.points0)
