@@ -1,0 +1,116 @@
+"""Backbones: an image to a coarse map at H/8 and a fine map at H/2 or H/4."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s2ld.config import CN
+from s2ld.errors import S2LDError
+from s2ld.models.layers import BasicBlock, conv_bn_relu, initialise_convolutions
+from s2ld.types import Features
+
+
+class ResNetFPN(nn.Module):
+    """The paper's backbone: ResNet stages at H/2, H/4, H/8 and a feature pyramid (Lin et al., CVPR 2017) back to H/2."""
+
+    def __init__(self, stem_dim: int, dims: Sequence[int], blocks: Sequence[int]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, stem_dim, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem_dim)
+        self.layer1 = self._stage(stem_dim, dims[0], blocks[0], 1)
+        self.layer2 = self._stage(dims[0], dims[1], blocks[1], 2)
+        self.layer3 = self._stage(dims[1], dims[2], blocks[2], 2)
+        self.layer3_outconv = nn.Conv2d(dims[2], dims[2], 1, bias=False)
+        self.layer2_outconv = nn.Conv2d(dims[1], dims[2], 1, bias=False)
+        self.layer2_outconv2 = self._merge(dims[2], dims[1])
+        self.layer1_outconv = nn.Conv2d(dims[0], dims[1], 1, bias=False)
+        self.layer1_outconv2 = self._merge(dims[1], dims[0])
+        initialise_convolutions(self)
+
+    @staticmethod
+    def _stage(in_dim: int, out_dim: int, blocks: int, stride: int) -> nn.Sequential:
+        first = BasicBlock(in_dim, out_dim, stride)
+        return nn.Sequential(first, *(BasicBlock(out_dim, out_dim) for _ in range(blocks - 1)))
+
+    @staticmethod
+    def _merge(in_dim: int, out_dim: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(in_dim, in_dim, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(in_dim),
+            nn.LeakyReLU(),
+            nn.Conv2d(in_dim, out_dim, 3, 1, 1, bias=False),
+        )
+
+    def forward(self, image: Tensor) -> Features:
+        """(N, 1, H, W) → coarse (N, DIMS[2], H/8, W/8), fine (N, DIMS[0], H/2, W/2)."""
+        x1 = self.layer1(F.relu(self.bn1(self.conv1(image))))
+        x2 = self.layer2(x1)
+        x3 = self.layer3(x2)
+        coarse = self.layer3_outconv(x3)
+        x2 = self.layer2_outconv2(self.layer2_outconv(x2) + _upsample(coarse))
+        fine = self.layer1_outconv2(self.layer1_outconv(x1) + _upsample(x2))
+        return Features(coarse, fine)
+
+
+class LiteBackbone(nn.Module):
+    """A light pyramid for CPUs: dense 3×3 convolutions at low width, most of them at H/4 and H/8."""
+
+    def __init__(
+        self, stem_dim: int, dims: Sequence[int], blocks: Sequence[int], fine_stride: int, fine_dim: int
+    ) -> None:
+        super().__init__()
+        self.fine_stride = fine_stride
+        self.stem = conv_bn_relu(1, stem_dim, 5, 2)
+        self.level1 = self._level(stem_dim, dims[0], blocks[0], 1)
+        self.level2 = self._level(dims[0], dims[1], blocks[1], 2)
+        self.level3 = self._level(dims[1], dims[2], blocks[2], 2)
+        self.coarse_out = nn.Conv2d(dims[2], dims[2], 1, bias=False)
+        self.top_down2 = nn.Conv2d(dims[2], dims[1], 1, bias=False)
+        self.merge2 = conv_bn_relu(dims[1], dims[1] if fine_stride == 2 else fine_dim)
+        if fine_stride == 2:
+            self.top_down1 = nn.Conv2d(dims[1], dims[0], 1, bias=False)
+            self.merge1 = conv_bn_relu(dims[0], fine_dim)
+        self.fine_out = nn.Conv2d(fine_dim, fine_dim, 1, bias=False)
+        initialise_convolutions(self)
+
+    @staticmethod
+    def _level(in_dim: int, out_dim: int, blocks: int, stride: int) -> nn.Sequential:
+        return nn.Sequential(
+            conv_bn_relu(in_dim, out_dim, 3, stride), *(BasicBlock(out_dim, out_dim) for _ in range(blocks))
+        )
+
+    def forward(self, image: Tensor) -> Features:
+        """(N, 1, H, W) → coarse (N, DIMS[2], H/8, W/8), fine (N, FINE_DIM, H/FINE_STRIDE, W/FINE_STRIDE)."""
+        x1 = self.level1(self.stem(image))
+        x2 = self.level2(x1)
+        x3 = self.level3(x2)
+        x = self.merge2(x2 + _upsample(self.top_down2(x3)))
+        if self.fine_stride == 2:
+            x = self.merge1(x1 + _upsample(self.top_down1(x)))
+        return Features(self.coarse_out(x3), self.fine_out(x))
+
+
+def _upsample(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
+
+
+def build_backbone(config: CN) -> ResNetFPN | LiteBackbone:
+    """Build the backbone of the BACKBONE node.
+
+    Raises:
+        S2LDError: unknown type, or a fine map that this type does not offer.
+    """
+    if config.TYPE == "resnet_fpn":
+        if config.FINE_STRIDE != 2 or config.FINE_DIM != config.DIMS[0]:
+            raise S2LDError(
+                "MODEL.BACKBONE: resnet_fpn needs FINE_STRIDE 2 and FINE_DIM equal to DIMS[0]; set these or TYPE lite"
+            )
+        return ResNetFPN(config.STEM_DIM, config.DIMS, config.BLOCKS)
+    if config.TYPE == "lite":
+        if config.FINE_STRIDE not in (2, 4):
+            raise S2LDError(f"MODEL.BACKBONE.FINE_STRIDE is {config.FINE_STRIDE}; use 2 or 4")
+        return LiteBackbone(config.STEM_DIM, config.DIMS, config.BLOCKS, config.FINE_STRIDE, config.FINE_DIM)
+    raise S2LDError(f"MODEL.BACKBONE.TYPE is {config.TYPE!r}; use resnet_fpn or lite")

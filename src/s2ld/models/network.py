@@ -1,0 +1,129 @@
+"""The S2LD network: wiring only, in the order of the paper."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from s2ld.config import CN
+from s2ld.models.attention import LocalFeatureTransformer, positional_encoding
+from s2ld.models.backbones import build_backbone
+from s2ld.models.detector import FeatureAdjuster, KeypointDetector
+from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
+from s2ld.models.sparse_matching import SparseMatching, filter_by_score
+from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, ImageBatch, Keypoints, Prediction
+
+
+class S2LD(nn.Module):
+    """Sparse-to-local-dense matching (Li, Zhao and Xia, IEEE TIP 2023).
+
+    Module names are those of released checkpoints, so that these load as they are. It never sees depth or poses.
+    """
+
+    def __init__(self, config: CN) -> None:
+        """Build from the MODEL node of a config; raises `S2LDError` for settings that do not fit together."""
+        super().__init__()
+        self.config = config
+        coarse_dim, fine_dim = int(config.BACKBONE.DIMS[-1]), int(config.BACKBONE.FINE_DIM)
+        self.fine_stride = int(config.BACKBONE.FINE_STRIDE)
+        self.backbone = build_backbone(config.BACKBONE)
+        self.keypoint_detector = KeypointDetector(
+            coarse_dim,
+            fine_dim,
+            self.fine_stride,
+            config.DETECTOR.COARSE_DIMS,
+            config.DETECTOR.FINE_DIMS,
+            config.DETECTOR.HEAD_DIMS,
+            config.DETECTOR.OFFSET_RANGE,
+        )
+        self.feature_adjuster = FeatureAdjuster(coarse_dim, config.ADJUSTER.HIDDEN_DIM)
+        coarse, fine = config.COARSE, config.FINE
+        self.s2ld_coarse = LocalFeatureTransformer(coarse_dim, coarse.HEADS, coarse.LAYERS, coarse.ATTENTION)
+        self.sparse_matching = SparseMatching(config.MATCH)
+        self.fine_preprocess = FinePreprocess(coarse_dim, fine_dim)
+        self.s2ld_fine = LocalFeatureTransformer(fine_dim, fine.HEADS, fine.LAYERS, fine.ATTENTION)
+        self.local_dense = LocalDenseMatching(fine.WINDOW, fine.WINDOW_MODE, self.fine_stride)
+
+    @property
+    def window_radius_px(self) -> float:
+        """Half the fine window, resized px."""
+        return self.local_dense.radius_px
+
+    def forward(self, images0: ImageBatch, images1: ImageBatch) -> Prediction:
+        """Match N pairs; see `Prediction`. Sides of the images must be multiples of 8."""
+        encoded = self.encode(images0, images1)
+        confidence = self.confidence(encoded, images0.mask, images1.mask)
+        coarse = self.select(confidence, encoded, images0.mask, images1.mask)
+        if self.config.SCORE_FILTER.ENABLED:
+            score = _gather_scores(encoded.keypoints0, coarse)
+            coarse = filter_by_score(coarse, score, confidence.shape[0], self.config.SCORE_FILTER)
+        return Prediction(encoded, confidence, coarse, self.refine(encoded, coarse))
+
+    def encode(self, images0: ImageBatch, images1: ImageBatch) -> EncodedPair:
+        """Backbone, detector, adjuster and coarse transformer."""
+        features0, features1 = self._backbone(images0.image, images1.image)
+        keypoints0, keypoints1 = self.keypoint_detector(features0), self.keypoint_detector(features1)
+        tokens0, tokens1 = self._tokens(features0, keypoints0), self._tokens(features1, keypoints1)
+        coarse0, coarse1 = self.s2ld_coarse(tokens0, tokens1, _flat(images0.mask), _flat(images1.mask))
+        return EncodedPair(features0, features1, keypoints0, keypoints1, coarse0, coarse1)
+
+    def detect(self, images: ImageBatch) -> Keypoints:
+        """Keypoints and scores of one side alone."""
+        keypoints: Keypoints = self.keypoint_detector(self.backbone(images.image))
+        return keypoints
+
+    def confidence(self, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None) -> Tensor:
+        """(N, L, S) confidence of the sparse stage; masks (N, h, w)."""
+        confidence: Tensor = self.sparse_matching(encoded.coarse0, encoded.coarse1, _flat(mask0), _flat(mask1))
+        return confidence
+
+    def select(
+        self, confidence: Tensor, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None
+    ) -> CoarseMatches:
+        """Matches above the threshold, mutual nearest, off the border; masks (N, h, w)."""
+        return self.sparse_matching.select(
+            confidence, _grid(encoded.features0), _grid(encoded.features1), mask0, mask1
+        )
+
+    def refine(self, encoded: EncodedPair, matches: CoarseMatches) -> FineMatches:
+        """Refine any number of matches, none included."""
+        expectation = refine_windows(self.local_dense, self.fine_preprocess, self.s2ld_fine, encoded, matches)
+        points0 = encoded.keypoints0.points[matches.batch, matches.cell0]
+        points1 = encoded.keypoints1.points[matches.batch, matches.cell1]
+        points1 = points1 + self.window_radius_px * expectation[:, :2]
+        descriptors0 = descriptors1 = None
+        if self.config.DESCRIPTORS:
+            descriptors0 = self._descriptors(encoded.coarse0, encoded.features0, matches.batch, matches.cell0, points0)
+            descriptors1 = self._descriptors(encoded.coarse1, encoded.features1, matches.batch, matches.cell1, points1)
+        score = _gather_scores(encoded.keypoints0, matches)
+        return FineMatches(points0, points1, expectation, score, descriptors0, descriptors1)
+
+    def _backbone(self, image0: Tensor, image1: Tensor) -> tuple[Features, Features]:
+        if image0.shape != image1.shape:
+            return self.backbone(image0), self.backbone(image1)
+        both: Features = self.backbone(torch.cat([image0, image1]))
+        (coarse0, coarse1), (fine0, fine1) = both.coarse.chunk(2), both.fine.chunk(2)
+        return Features(coarse0, fine0), Features(coarse1, fine1)
+
+    def _tokens(self, features: Features, keypoints: Keypoints) -> Tensor:
+        adjusted = self.feature_adjuster(features.coarse, keypoints.offset)
+        channels, h, w = adjusted.shape[1:]
+        encoding = positional_encoding(channels, h, w, self.config.POSITION.FORM, adjusted)
+        tokens: Tensor = (adjusted + encoding).flatten(2).transpose(1, 2)
+        return tokens
+
+    def _descriptors(self, coarse: Tensor, features: Features, batch: Tensor, cell: Tensor, points: Tensor) -> Tensor:
+        fine = cut_windows(features.fine, batch, points / self.fine_stride, 1, subpixel=True)[:, 0]
+        return torch.cat([coarse[batch, cell], fine.to(coarse.dtype)], 1)
+
+
+def _gather_scores(keypoints: Keypoints, matches: CoarseMatches) -> Tensor:
+    return keypoints.score.flatten(1)[matches.batch, matches.cell0]
+
+
+def _grid(features: Features) -> tuple[int, int]:
+    return features.coarse.shape[2], features.coarse.shape[3]
+
+
+def _flat(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask.flatten(1)

@@ -1,0 +1,156 @@
+"""Sparse matching over the whole image: confidence matrix and mutual nearest neighbours."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s2ld.config import CN
+from s2ld.errors import S2LDError
+from s2ld.types import CoarseMatches
+
+MASKED = -1e9  # similarity of padded cells, which no softmax can see
+
+
+class SparseMatching(nn.Module):
+    """Dual-softmax, or Sinkhorn optimal transport with a learned dustbin (Sarlin et al., CVPR 2020)."""
+
+    def __init__(self, config: CN) -> None:
+        super().__init__()
+        if config.TYPE not in ("dual_softmax", "sinkhorn"):
+            raise S2LDError(f"MODEL.MATCH.TYPE is {config.TYPE!r}; use dual_softmax or sinkhorn")
+        self.kind = str(config.TYPE)
+        self.temperature = float(config.TEMPERATURE)
+        self.threshold = float(config.THRESHOLD)
+        self.border = int(config.BORDER)
+        self.iterations = int(config.SINKHORN_ITERATIONS)
+        self.prefilter = bool(config.SINKHORN_PREFILTER)
+        if self.kind == "sinkhorn":
+            self.bin_score = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x0: Tensor, x1: Tensor, mask0: Tensor | None = None, mask1: Tensor | None = None) -> Tensor:
+        """Descriptors (N, L, C), (N, S, C), masks (N, L), (N, S) → confidence (N, L, S) in float32."""
+        with torch.autocast(x0.device.type, enabled=False):  # half precision is too coarse at temperature 0.1
+            root = x0.shape[-1] ** 0.5
+            similarity = (x0.float() / root) @ (x1.float() / root).transpose(1, 2)
+            if self.kind == "dual_softmax":
+                similarity = similarity / self.temperature
+            if mask0 is not None or mask1 is not None:
+                similarity = similarity.masked_fill(~_outer(mask0, mask1, similarity), MASKED)
+            if self.kind == "dual_softmax":
+                return F.softmax(similarity, 1) * F.softmax(similarity, 2)
+            return self._sinkhorn(similarity, mask0, mask1)
+
+    def _sinkhorn(self, similarity: Tensor, mask0: Tensor | None, mask1: Tensor | None) -> Tensor:
+        n, rows, columns = similarity.shape
+        dustbin = self.bin_score
+        couplings = torch.cat(
+            [
+                torch.cat([similarity, dustbin.expand(n, rows, 1)], 2),
+                dustbin.expand(n, 1, columns + 1),
+            ],
+            1,
+        )
+        count0 = _count(mask0, n, rows, similarity)
+        count1 = _count(mask1, n, columns, similarity)
+        norm = -(count0 + count1).log()
+        log_mu = torch.cat([norm.expand(n, rows), count1.log() + norm], 1)
+        log_nu = torch.cat([norm.expand(n, columns), count0.log() + norm], 1)
+        u, v = torch.zeros_like(log_mu), torch.zeros_like(log_nu)
+        for _ in range(self.iterations):
+            u = log_mu - torch.logsumexp(couplings + v[:, None], 2)
+            v = log_nu - torch.logsumexp(couplings + u[:, :, None], 1)
+        log_assignment = couplings + u[:, :, None] + v[:, None] - norm[..., None]
+        confidence = log_assignment[:, :-1, :-1].exp()
+        if mask0 is not None or mask1 is not None:
+            confidence = confidence * _outer(mask0, mask1, similarity)
+        if self.prefilter and not self.training:
+            to_bin0 = log_assignment[:, :-1].argmax(2) == columns
+            to_bin1 = log_assignment[:, :, :-1].argmax(1) == rows
+            confidence = confidence.masked_fill(to_bin0[:, :, None] | to_bin1[:, None, :], 0.0)
+        return confidence
+
+    def select(
+        self,
+        confidence: Tensor,
+        grid0: tuple[int, int],
+        grid1: tuple[int, int],
+        mask0: Tensor | None = None,
+        mask1: Tensor | None = None,
+    ) -> CoarseMatches:
+        """Pick the matches: above the threshold, mutual nearest, off the border of the valid region.
+
+        Args:
+            confidence: (N, L, S); the confidence of the result stays differentiable.
+            grid0: (h0, w0) cells of image 0.
+            grid1: (h1, w1).
+            mask0: (N, h0, w0) bool, valid cells.
+            mask1: (N, h1, w1).
+        """
+        n = confidence.shape[0]
+        inner0 = _inner(grid0, mask0, n, self.border, confidence.device)
+        inner1 = _inner(grid1, mask1, n, self.border, confidence.device)
+        with torch.no_grad():
+            best, partner = confidence.max(2)
+            back = confidence.argmax(1)
+            rows = torch.arange(partner.shape[1], device=confidence.device)
+            mutual = back.gather(1, partner) == rows
+            good = mutual & (best > self.threshold) & inner0 & inner1.gather(1, partner)
+        batch, cell0 = good.nonzero(as_tuple=True)
+        cell1 = partner[batch, cell0]
+        return CoarseMatches(batch, cell0, cell1, confidence[batch, cell0, cell1])
+
+
+def filter_by_score(matches: CoarseMatches, score: Tensor, pairs: int, config: CN) -> CoarseMatches:
+    """Drop matches of a low keypoint score, pair by pair.
+
+    Scores are divided by their maximum; the threshold is lowered by STEP until more than MIN_MATCHES remain.
+
+    Args:
+        matches: the matches of `pairs` pairs.
+        score: (M,) score of keypoint 0.
+        pairs: batch size.
+        config: the SCORE_FILTER node.
+    """
+    keep = torch.zeros_like(matches.batch, dtype=torch.bool)
+    for pair in range(pairs):
+        mine = matches.batch == pair
+        if not bool(mine.any()):
+            continue
+        relative = score / score[mine].max().clamp(min=1e-12)
+        threshold = float(config.THRESHOLD)
+        good = mine & (relative > threshold)
+        while threshold > 0 and int(good.sum()) <= config.MIN_MATCHES:
+            threshold -= float(config.STEP)
+            good = mine & (relative > threshold)
+        keep |= good
+    return CoarseMatches(matches.batch[keep], matches.cell0[keep], matches.cell1[keep], matches.confidence[keep])
+
+
+def _outer(mask0: Tensor | None, mask1: Tensor | None, like: Tensor) -> Tensor:
+    rows = torch.ones(like.shape[:2], dtype=torch.bool, device=like.device) if mask0 is None else mask0
+    columns = torch.ones(like.shape[0], like.shape[2], dtype=torch.bool, device=like.device) if mask1 is None else mask1
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def _count(mask: Tensor | None, n: int, cells: int, like: Tensor) -> Tensor:
+    """(N, 1) number of valid cells."""
+    if mask is None:
+        return torch.full((n, 1), float(cells), device=like.device)
+    return mask.sum(1, keepdim=True).to(like.dtype)
+
+
+def _inner(grid: tuple[int, int], mask: Tensor | None, n: int, border: int, device: torch.device) -> Tensor:
+    """(N, h*w) bool, true for cells at least `border` cells inside the valid region."""
+    h, w = grid
+    y = torch.arange(h, device=device)[None, :, None]
+    x = torch.arange(w, device=device)[None, None, :]
+    if mask is None:
+        rows = torch.full((n, 1, 1), h, device=device)
+        columns = torch.full((n, 1, 1), w, device=device)
+    else:  # valid cells fill the top-left corner
+        rows = mask.any(2).sum(1)[:, None, None]
+        columns = mask.any(1).sum(1)[:, None, None]
+    inside = (y >= border) & (y < rows - border) & (x >= border) & (x < columns - border)
+    return inside.flatten(1)
