@@ -24,14 +24,17 @@ def config_keys(node: CN, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def build_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> CN:
-    """Merge YAML `files` left to right over the defaults, then `overrides` (KEY VALUE ...), and freeze.
+def build_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = (), base: CN | None = None) -> CN:
+    """Merge YAML `files` left to right over `base` (the defaults), then `overrides` (KEY VALUE ...), and freeze.
+
+    Nothing is merged into `base` itself.
 
     Raises:
         S2LDError: a file is missing, is not YAML, is Python; a key is unknown (the nearest known one is named);
             a value has another type than the default.
     """
-    config = defaults()
+    config = defaults() if base is None else base.clone()
+    config.defrost()
     for file in map(Path, files):
         if file.suffix not in (".yaml", ".yml"):
             raise S2LDError(f"{file}: a config must be a .yaml file (a .py config would execute); rewrite it as YAML")

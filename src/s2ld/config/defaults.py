@@ -130,6 +130,8 @@ def _data() -> CN:
     c.SYNTHETIC.ZOOM = [0.7, 1.4]  # focal length ratio of the second camera
     c.SYNTHETIC.OVERLAP = [0.2, 1.0]  # share of view 0 that is visible in view 1
     c.SYNTHETIC.SUPERSAMPLE = 2  # rays a pixel and axis
+    c.SYNTHETIC.TEXTURE_SIDE = 512  # texels, a power of two: textures are squeezed into squares of this side
+    c.SYNTHETIC.TEXTURE_CACHE = 1024  # MiB of prepared textures a process; one takes 1.3 MiB at 512, 0.3 at 256
 
     c.HOMOGRAPHY = CN()
     c.HOMOGRAPHY.ROTATION = 20.0  # sigma of the in-plane rotation, degrees
@@ -145,7 +147,7 @@ def _data() -> CN:
     c.PHOTOMETRIC.BLUR = 1.2  # largest sigma, px
     c.PHOTOMETRIC.NOISE = 0.04  # largest sigma, of the full range
     c.PHOTOMETRIC.JPEG = [30, 95]  # quality
-    c.PHOTOMETRIC.SHADOW = 0.5  # darkest shadow, of the full range
+    c.PHOTOMETRIC.SHADOW = 0.5  # share of the light that the darkest shadow takes
     c.PHOTOMETRIC.PROBABILITY = 0.4  # of each of blur, noise, JPEG and shadow
 
     c.MEGADEPTH = CN()
@@ -160,6 +162,7 @@ def _data() -> CN:
     c.MEGADEPTH.TEST_SCENES = ""
     c.MEGADEPTH.OVERLAP = [0.0, 1.0]  # least and largest overlap of a pair, by the index
     c.MEGADEPTH.MAX_ANGLE = 180.0  # largest triangulation angle, degrees, where the index tells it
+    c.MEGADEPTH.CACHE_MB = 512  # decoded photographs that each loader process keeps, MB
 
     c.POSED_PAIRS = CN()
     c.POSED_PAIRS.ROOT = "../shared/posed_pairs/facades"  # folder with a pairs.json
@@ -168,9 +171,9 @@ def _data() -> CN:
 
 def _evaluation() -> CN:
     c = CN()
-    c.OPENCV_THRESHOLD = 0.5  # resized px: RANSAC inlier threshold
+    c.OPENCV_THRESHOLD = 0.5  # image px (as published numbers have it): RANSAC inlier threshold
     c.OPENCV_CONFIDENCE = 0.99999
-    c.POSELIB_THRESHOLD = 1.0  # resized px
+    c.POSELIB_THRESHOLD = 1.0  # image px
     c.PIXEL_FRAME = "edge"  # edge: (p + 1/2) scale - 1/2 | lineage: p scale, for published numbers
     c.SEED = 0
     return c

@@ -1,0 +1,147 @@
+"""Weight files: our safetensors with the config inside, released state dicts and Lightning checkpoints."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from s2ld.config import CN, build_config, config_from_text, config_to_text
+from s2ld.errors import S2LDError
+from s2ld.models.network import S2LD
+
+CONFIG_KEY = "s2ld_config"  # of the safetensors metadata and of our Lightning checkpoints
+PREFIX = "matcher."  # of the network's keys in a Lightning checkpoint
+RELEASED = ["MODEL.POSITION.FORM", "released", "MODEL.FINE.WINDOW_MODE", "rounded"]
+"""What a released checkpoint was trained with, and carries no config to say."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What a weight file holds."""
+
+    state: dict[str, Tensor]
+    config: CN | None
+    """None for released files, which carry none."""
+    metadata: dict[str, str]
+    path: Path
+
+
+def read_weights(path: str | Path) -> WeightFile:
+    """Read a .safetensors file, a .pt state dict or a Lightning .ckpt; nothing in the file can execute.
+
+    Raises:
+        S2LDError: the file is missing, broken, of another kind, or holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise S2LDError(f"{path}: no such weight file; check the path")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+
+
+def save_weights(
+    path: str | Path,
+    weights: nn.Module | Mapping[str, Tensor],
+    config: CN,
+    metadata: Mapping[str, str] | None = None,
+    half: bool = False,
+) -> None:
+    """Write a safetensors file, whole or not at all, with the config inside.
+
+    Args:
+        path: ends in .safetensors.
+        weights: the network or its state dict.
+        config: the whole config.
+        metadata: further plain text (seed, steps, ...).
+        half: store floating-point tensors as float16.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    tensors = {k: (v.half() if half and v.is_floating_point() else v).cpu().contiguous() for k, v in state.items()}
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, {**(metadata or {}), CONFIG_KEY: config_to_text(config), "format": "pt"})
+    os.replace(part, path)
+
+
+def load_strict(model: nn.Module, state: Mapping[str, Tensor], origin: str | Path) -> None:
+    """Copy `state` into `model`; every key must fit.
+
+    Raises:
+        S2LDError: one line that names missing, unexpected and misshapen keys.
+    """
+    own = model.state_dict()
+    problems = []
+    for label, keys in (
+        ("missing", sorted(own.keys() - state.keys())),
+        ("unexpected", sorted(state.keys() - own.keys())),
+        ("of another shape", sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)),
+    ):
+        if keys:
+            shown = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" if "shape" in label else k for k in keys]
+            problems.append(f"{len(keys)} {label} ({', '.join(shown[:3])}{', ...' if len(keys) > 3 else ''})")
+    if problems:
+        raise S2LDError(
+            f"{origin}: these weights do not fit this configuration: keys {'; '.join(problems)}; "
+            "use the config that they were trained with"
+        )
+    model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
+
+
+def load_model(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    model_overrides: Sequence[str] = (),
+) -> tuple[S2LD, CN]:
+    """Build the network that a weight file describes, in eval mode on `device`, with its config.
+
+    A released file carries no config: it gets the paper configuration in compatible mode.
+
+    Args:
+        path: see `read_weights`.
+        device: where the network goes.
+        model_overrides: KEY VALUE pairs over the file's config, e.g. ("MODEL.MATCH.THRESHOLD", "0.1").
+    """
+    file = read_weights(path)
+    config = build_config(overrides=RELEASED) if file.config is None else file.config
+    if model_overrides:
+        config = build_config(overrides=model_overrides, base=config)
+    model = S2LD(config.MODEL)
+    load_strict(model, file.state, file.path)
+    return model.eval().to(device), config
+
+
+def _read_safetensors(path: Path) -> WeightFile:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise S2LDError(f"{path}: not a readable safetensors file ({error}); is it complete?") from error
+    text = metadata.pop(CONFIG_KEY, None)
+    return WeightFile(state, None if text is None else config_from_text(text, str(path)), metadata, path)
+
+
+def _read_torch(path: Path) -> WeightFile:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise S2LDError(
+            f"{path}: not a checkpoint of plain tensors, so it was not loaded ({reason}); "
+            "re-save its state dict with torch.save(model.state_dict(), PATH)"
+        ) from error
+    text = content.get(CONFIG_KEY) if isinstance(content, dict) else None
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise S2LDError(f"{path}: holds no state dict; expected a .pt state dict or a Lightning .ckpt")
+    if any(key.startswith(PREFIX) for key in state):
+        state = {key[len(PREFIX) :]: value for key, value in state.items() if key.startswith(PREFIX)}
+    return WeightFile(state, None if text is None else config_from_text(text, str(path)), {}, path)
