@@ -12,18 +12,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from s2ld.errors import S2LDError
-from s2ld.types import Matches
 
 if TYPE_CHECKING:
     from s2ld.matcher import Matcher
+    from s2ld.types import Matches
 
 __all__ = ["Matcher", "Matches", "S2LDError", "__version__"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:  # `import s2ld` stays cheap: the network is loaded when it is asked for
+def __getattr__(name: str) -> Any:  # `import s2ld` stays cheap: torch is loaded when it is asked for
     if name == "Matcher":
         from s2ld.matcher import Matcher
 
         return Matcher
+    if name == "Matches":
+        from s2ld.types import Matches
+
+        return Matches
     raise AttributeError(f"module 's2ld' has no attribute {name!r}")

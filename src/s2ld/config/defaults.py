@@ -102,6 +102,7 @@ def _loss() -> CN:
     c.REGULARISER_WEIGHT = 1.0
     c.REGULARISER_HUBER = 0.2  # c of the reversed Huber loss, of the largest residual
     c.REGULARISER_MIN_PARALLAX = 1.0  # degrees: flatter triangles are masked
+    c.REGULARISER_MAX_ERROR = 1.0  # relative depth error from which a match is wrong, not noisy, and masked
     return c
 
 

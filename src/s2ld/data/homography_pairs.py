@@ -37,7 +37,7 @@ class WallCamera:
     @property
     def wall_to_image(self) -> Array:
         """(3, 3) homography from texture px to image px."""
-        return np.asarray(self.K @ np.column_stack([self.R[:, 0], self.R[:, 1], self.t]))
+        return np.asarray(self.K @ np.column_stack([self.R[:, 0], self.R[:, 1], self.t]), np.float64)
 
 
 class HomographyPairs:
@@ -132,12 +132,17 @@ def _look(
 
 def wall_overlap(first: WallCamera, second: WallCamera, view: Array, width: int, height: int) -> float:
     """Share of the first view that shows the photograph and is seen by the second."""
-    grid = np.stack(np.meshgrid(np.linspace(0, view[0] - 1, 12), np.linspace(0, view[1] - 1, 9)), -1).reshape(-1, 2)
-    on_wall, before0 = _map(np.linalg.inv(first.wall_to_image), grid)
+    x, y = np.meshgrid(np.linspace(0, view[0] - 1, 12), np.linspace(0, view[1] - 1, 9))
+    grid = np.stack([x, y], -1).reshape(-1, 2)
+    on_wall, before0 = _map(_inverse(first.wall_to_image), grid)
     seen, before1 = _map(second.wall_to_image, on_wall)
     on_photo = ((on_wall >= 0) & (on_wall <= (width - 1, height - 1))).all(1)
     in_view = ((seen >= 0) & (seen <= view - 1)).all(1)
     return float((on_photo & in_view & before0 & before1).mean())
+
+
+def _inverse(H: Array) -> Array:
+    return np.asarray(np.linalg.inv(H), np.float64)
 
 
 def _map(H: Array, points: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -150,7 +155,7 @@ def _map(H: Array, points: Array) -> tuple[Array, NDArray[np.bool_]]:
 def shrink_to_scale(texture: UInt8Image, H: Array, size: tuple[int, int]) -> tuple[UInt8Image, Array]:
     """Halve the texture while the view shows it smaller than half size at its centre, against aliasing."""
     centre = np.array([[size[0] / 2, size[1] / 2], [size[0] / 2 + 1, size[1] / 2]])
-    ends, _ = _map(np.linalg.inv(H), centre)
+    ends, _ = _map(_inverse(H), centre)
     texture_px = float(np.linalg.norm(ends[1] - ends[0]))
     while texture_px > 1.5 and min(texture.shape[:2]) > 32:
         height, width = texture.shape[0] // 2, texture.shape[1] // 2

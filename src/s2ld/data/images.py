@@ -14,8 +14,13 @@ UInt8Image = NDArray[np.uint8]
 MULTIPLE = 8  # the network's cell, px
 
 
-def read_image(path: str | Path, grey: bool = False) -> UInt8Image:
-    """Read a photograph as (H, W, 3) RGB, or (H, W) grey, uint8; 16-bit and alpha are reduced, EXIF rotation applied.
+def read_image(path: str | Path, grey: bool = False, upright: bool = True) -> UInt8Image:
+    """Read a photograph as (H, W, 3) RGB, or (H, W) grey, uint8; 16-bit and alpha are reduced.
+
+    Args:
+        path: the file.
+        grey: one channel.
+        upright: apply the EXIF rotation; off for images whose intrinsics belong to the pixels as stored.
 
     Raises:
         S2LDError: the file is missing, unreadable or no image.
@@ -25,8 +30,10 @@ def read_image(path: str | Path, grey: bool = False) -> UInt8Image:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise S2LDError(f"{path}: cannot read this image ({error.strerror}); check the path") from error
+    flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
+    flags |= 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB) if data.size else None
+        image = cv2.imdecode(data, flags) if data.size else None
     except cv2.error:
         image = None
     if image is None:

@@ -92,7 +92,9 @@ class EncoderLayer(nn.Module):
         self.k_proj = nn.Linear(dim, dim, bias=False)
         self.v_proj = nn.Linear(dim, dim, bias=False)
         self.merge = nn.Linear(dim, dim, bias=False)
-        self.mlp = nn.Sequential(nn.Linear(2 * dim, 2 * dim, bias=False), nn.ReLU(), nn.Linear(2 * dim, dim, bias=False))
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * dim, 2 * dim, bias=False), nn.ReLU(), nn.Linear(2 * dim, dim, bias=False)
+        )
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
 
@@ -102,7 +104,7 @@ class EncoderLayer(nn.Module):
         """`x` (N, L, dim) attends to `source` (N, S, dim); masks (N, L) and (N, S) are false where padded."""
         q, k, v = self.q_proj(x), self.k_proj(source), self.v_proj(source)
         q, k, v = (rearrange(y, "n l (h d) -> n l h d", h=self.heads) for y in (q, k, v))
-        message = rearrange(self.attention(q, k, v, x_mask, source_mask), "n l h d -> n l (h d)")
+        message: Tensor = rearrange(self.attention(q, k, v, x_mask, source_mask), "n l h d -> n l (h d)")
         message = self.norm1(self.merge(message))
         message = self.norm2(self.mlp(torch.cat([x, message], 2)))
         return x + message

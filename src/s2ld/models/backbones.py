@@ -14,7 +14,7 @@ from s2ld.types import Features
 
 
 class ResNetFPN(nn.Module):
-    """The paper's backbone: ResNet stages at H/2, H/4, H/8 and a feature pyramid (Lin et al., CVPR 2017) back to H/2."""
+    """The paper's backbone: ResNet stages at H/2, H/4, H/8 and a feature pyramid (Lin et al., 2017) back to H/2."""
 
     def __init__(self, stem_dim: int, dims: Sequence[int], blocks: Sequence[int]) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def build_backbone(config: CN) -> ResNetFPN | LiteBackbone:
         S2LDError: unknown type, or a fine map that this type does not offer.
     """
     if config.TYPE == "resnet_fpn":
-        if config.FINE_STRIDE != 2 or config.FINE_DIM != config.DIMS[0]:
+        if config.FINE_STRIDE != 2 or config.DIMS[0] != config.FINE_DIM:
             raise S2LDError(
                 "MODEL.BACKBONE: resnet_fpn needs FINE_STRIDE 2 and FINE_DIM equal to DIMS[0]; set these or TYPE lite"
             )

@@ -132,7 +132,7 @@ def _read_safetensors(path: Path) -> WeightFile:
 def _read_torch(path: Path) -> WeightFile:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise S2LDError(
             f"{path}: not a checkpoint of plain tensors, so it was not loaded ({reason}); "

@@ -61,7 +61,9 @@ class LocalDenseMatching(nn.Module):
             centre = window0[:, self.window**2 // 2]
             similarity = (window1 @ centre[:, :, None])[..., 0] / window0.shape[-1] ** 0.5
             heatmap = F.softmax(similarity, 1)
-            axis = torch.linspace(-1, 1, self.window, device=heatmap.device) if self.window > 1 else heatmap.new_zeros(1)
+            axis = (
+                torch.linspace(-1, 1, self.window, device=heatmap.device) if self.window > 1 else heatmap.new_zeros(1)
+            )
             y, x = torch.meshgrid(axis, axis, indexing="ij")
             grid = torch.stack([x, y], -1).reshape(-1, 2)
             mean = heatmap @ grid

@@ -81,9 +81,7 @@ class S2LD(nn.Module):
         self, confidence: Tensor, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None
     ) -> CoarseMatches:
         """Matches above the threshold, mutual nearest, off the border; masks (N, h, w)."""
-        return self.sparse_matching.select(
-            confidence, _grid(encoded.features0), _grid(encoded.features1), mask0, mask1
-        )
+        return self.sparse_matching.select(confidence, _grid(encoded.features0), _grid(encoded.features1), mask0, mask1)
 
     def refine(self, encoded: EncodedPair, matches: CoarseMatches) -> FineMatches:
         """Refine any number of matches, none included."""

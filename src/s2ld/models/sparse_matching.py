@@ -36,11 +36,16 @@ class SparseMatching(nn.Module):
             similarity = (x0.float() / root) @ (x1.float() / root).transpose(1, 2)
             if self.kind == "dual_softmax":
                 similarity = similarity / self.temperature
-            if mask0 is not None or mask1 is not None:
-                similarity = similarity.masked_fill(~_outer(mask0, mask1, similarity), MASKED)
-            if self.kind == "dual_softmax":
-                return F.softmax(similarity, 1) * F.softmax(similarity, 2)
-            return self._sinkhorn(similarity, mask0, mask1)
+            if mask0 is None and mask1 is None:
+                return self._assign(similarity, None, None)
+            padding = ~_outer(mask0, mask1, similarity)
+            # where row and column are both padded, a softmax would be even: that is no confidence either
+            return self._assign(similarity.masked_fill(padding, MASKED), mask0, mask1).masked_fill(padding, 0.0)
+
+    def _assign(self, similarity: Tensor, mask0: Tensor | None, mask1: Tensor | None) -> Tensor:
+        if self.kind == "dual_softmax":
+            return F.softmax(similarity, 1) * F.softmax(similarity, 2)
+        return self._sinkhorn(similarity, mask0, mask1)
 
     def _sinkhorn(self, similarity: Tensor, mask0: Tensor | None, mask1: Tensor | None) -> Tensor:
         n, rows, columns = similarity.shape
@@ -55,16 +60,15 @@ class SparseMatching(nn.Module):
         count0 = _count(mask0, n, rows, similarity)
         count1 = _count(mask1, n, columns, similarity)
         norm = -(count0 + count1).log()
-        log_mu = torch.cat([norm.expand(n, rows), count1.log() + norm], 1)
-        log_nu = torch.cat([norm.expand(n, columns), count0.log() + norm], 1)
-        u, v = torch.zeros_like(log_mu), torch.zeros_like(log_nu)
+        log_mu = torch.cat([_log_mass(norm, mask0, rows), count1.log() + norm], 1)
+        log_nu = torch.cat([_log_mass(norm, mask1, columns), count0.log() + norm], 1)
+        zero = torch.zeros_like(norm)
+        v = torch.cat([_log_mass(zero, mask1, columns), zero], 1)
         for _ in range(self.iterations):
             u = log_mu - torch.logsumexp(couplings + v[:, None], 2)
             v = log_nu - torch.logsumexp(couplings + u[:, :, None], 1)
         log_assignment = couplings + u[:, :, None] + v[:, None] - norm[..., None]
         confidence = log_assignment[:, :-1, :-1].exp()
-        if mask0 is not None or mask1 is not None:
-            confidence = confidence * _outer(mask0, mask1, similarity)
         if self.prefilter and not self.training:
             to_bin0 = log_assignment[:, :-1].argmax(2) == columns
             to_bin1 = log_assignment[:, :, :-1].argmax(1) == rows
@@ -139,6 +143,12 @@ def _count(mask: Tensor | None, n: int, cells: int, like: Tensor) -> Tensor:
     if mask is None:
         return torch.full((n, 1), float(cells), device=like.device)
     return mask.sum(1, keepdim=True).to(like.dtype)
+
+
+def _log_mass(norm: Tensor, mask: Tensor | None, cells: int) -> Tensor:
+    """(N, cells) log marginals: `norm` (N, 1) for each valid cell, next to nothing for a padded one."""
+    mass = norm.expand(-1, cells)
+    return mass if mask is None else mass.masked_fill(~mask, MASKED)
 
 
 def _inner(grid: tuple[int, int], mask: Tensor | None, n: int, border: int, device: torch.device) -> Tensor:

@@ -1,0 +1,1 @@
+"""What the command-line scripts do: arguments in, files and pictures out."""

@@ -1,0 +1,170 @@
+"""`test.py`: predict a data source into a cache, evaluate the cache, write the report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2ld.config import CN, build_config, config_keys
+from s2ld.errors import S2LDError
+from s2ld.pretrained import DEFAULT, resolve
+
+if TYPE_CHECKING:  # these load torch, which --help need not wait for
+    from s2ld.data.sample import PairSource
+    from s2ld.evaluation.evaluate import Scores
+    from s2ld.models.network import S2LD
+
+AUTHORS_WEIGHTS = Path("weights/s2ld-e2e-inference.pt")
+"""Where the README has users put the authors' file."""
+RUN_TIME_KEYS = ("MODEL.MATCH.", "MODEL.FINE.WINDOW_MODE", "MODEL.SCORE_FILTER.")
+"""Settings of the network that weights do not fix: they come from the command's configs, all others from the file."""
+PICTURES = 2  # match pictures of the best pairs, and as many of the worst
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="test.py",
+        description="Evaluate a matcher on posed pairs: pose AUC, precision, and end-point error where there is depth.",
+        epilog="Predictions are cached in DIR/predictions.h5 and kept as long as weights and configs stay the same.",
+    )
+    parser.add_argument("data_config", type=Path, metavar="DATA_CONFIG", help="e.g. configs/data/posed_pairs.yaml")
+    parser.add_argument("main_config", type=Path, metavar="MAIN_CONFIG", help="e.g. a file of configs/s2ld/outdoor")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY VALUE", help="config overrides, e.g. MODEL.MATCH.THRESHOLD 0.1"
+    )
+    parser.add_argument(
+        "--weight", help=f"name or file (default: {DEFAULT}, or {AUTHORS_WEIGHTS} for another backbone)"
+    )
+    parser.add_argument("--dump", type=Path, metavar="DIR", help="where the report goes (default: dump/DATA_CONFIG)")
+    parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N pairs, evenly spread")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Run the command and return its numbers by name (`s2ld.evaluation.evaluate.as_numbers`).
+
+    Raises:
+        S2LDError: bad arguments, configs, weights or data.
+    """
+    return _run(build_parser().parse_intermixed_args(argv))
+
+
+def script(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: bad input ends in one line on standard error and status 2."""
+    try:
+        main(argv)
+    except S2LDError as error:
+        print(f"test.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(args: argparse.Namespace) -> dict[str, float]:
+    for name in ("threads", "limit"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise S2LDError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    config = build_config([args.data_config, args.main_config], args.overrides)
+    weight = resolve(args.weight or (DEFAULT if config.MODEL.BACKBONE.TYPE == "lite" else AUTHORS_WEIGHTS))
+    folder = args.dump or Path("dump") / args.data_config.stem
+    from s2ld.evaluation.cache import read_cache
+    from s2ld.evaluation.estimators import build_estimators
+    from s2ld.evaluation.evaluate import as_numbers, evaluate
+    from s2ld.evaluation.predict import build_header, predict_into_cache
+    from s2ld.evaluation.protocol import build_protocol
+    from s2ld.evaluation.report import to_text, write_report
+    from s2ld.matcher import choose_device
+
+    _set_threads(args.threads)
+    device = choose_device(args.device)
+    model = _load(weight, config).to(device)
+    source = _source(config, args.limit)
+    cache = folder / "predictions.h5"
+    header = build_header(model, weight, source, config)
+    if not predict_into_cache(model, source, cache, header, device, int(config.DATA.WORKERS)):
+        print(f"predictions of the same weights and configs are kept: {cache}")
+    estimators, frame, seed = build_estimators(config.EVAL), config.EVAL.PIXEL_FRAME, int(config.EVAL.SEED)
+    scores = evaluate(read_cache(cache), estimators, frame, seed, header.pairs)
+    protocol = build_protocol(header, _run_time_settings(config), read_cache(cache), estimators, frame, seed)
+    write_report(folder, scores, protocol)
+    _draw_pairs(folder, source, scores)
+    print(to_text(scores, protocol))
+    print(f"see {folder}")
+    return as_numbers(scores)
+
+
+def _load(weight: Path, config: CN) -> S2LD:
+    """Build the network of a weight file, with the run-time settings of `config`; tell where the others differ."""
+    from s2ld.models.checkpoint import load_model
+
+    overrides = [text for key, value in _run_time(config) for text in (key, str(value))]
+    model, own = load_model(weight, model_overrides=overrides)
+    differing = [
+        f"{key} {_value(own, key)} (not {_value(config, key)})"
+        for key in config_keys(config)
+        if key.startswith("MODEL.") and _value(own, key) != _value(config, key)
+    ]
+    if differing:
+        print(f"{weight}: these settings come from the weights: {', '.join(differing)}")
+    return model
+
+
+def _run_time(config: CN) -> list[tuple[str, object]]:
+    return [(key, _value(config, key)) for key in config_keys(config) if key.startswith(RUN_TIME_KEYS)]
+
+
+def _run_time_settings(config: CN) -> str:
+    return ", ".join(f"{key.removeprefix('MODEL.')} {value}" for key, value in _run_time(config))
+
+
+def _value(config: CN, key: str) -> object:
+    node: object = config
+    for part in key.split("."):
+        node = getattr(node, part)
+    return node
+
+
+def _source(config: CN, limit: int | None) -> PairSource:
+    from s2ld.data.mixture import SubsetPairs
+    from s2ld.data.sources import build_source
+
+    source = build_source(config.DATA.TEST_SOURCE, config, "test")
+    return source if limit is None else SubsetPairs(source, limit)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import cv2
+        import torch
+
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+
+
+def _draw_pairs(folder: Path, source: PairSource, scores: Scores) -> None:
+    """Draw the pairs of least and of largest pose error by the first estimator, matches coloured by their error."""
+    import numpy as np
+
+    from s2ld.evaluation.cache import read_cache
+    from s2ld.evaluation.metrics import PRECISION_THRESHOLDS, epipolar_distances, to_image_frame
+    from s2ld.viz.matches import Panel, draw_panels
+
+    estimator = next(iter(scores.poses))
+    order = np.argsort([pair.pose_errors[estimator] for pair in scores.pairs], kind="stable")
+    ranks = sorted({rank % len(order) for rank in range(-PICTURES, PICTURES) if -len(order) <= rank < len(order)})
+    chosen = [int(order[rank]) for rank in ranks]
+    for rank, index, prediction in zip(ranks, chosen, read_cache(folder / "predictions.h5", chosen), strict=True):
+        sample = source[index]
+        images = [(255 * view.image[0].numpy()).round().astype(np.uint8) for view in (sample.view0, sample.view1)]
+        values = epipolar_distances(to_image_frame(prediction, "edge"), prediction.T_0to1)
+        title = f"{' - '.join(prediction.names)}: {len(values)} matches, "
+        title += f"pose error {scores.pairs[index].pose_errors[estimator]:.2f} degrees"
+        limits = (0.0, PRECISION_THRESHOLDS[-1])
+        label = "squared epipolar distance, normalised"
+        panel = Panel(prediction.points0, prediction.points1, values, title, label, limits, "RdYlGn_r")
+        draw_panels(images[0], images[1], [panel], folder / f"pair_rank{rank:04d}.jpg")

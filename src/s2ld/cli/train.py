@@ -1,0 +1,237 @@
+"""`train.py DATA_CONFIG MAIN_CONFIG [options] [KEY VALUE ...]`: train a network."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_info
+
+from s2ld.config import CN, build_config
+from s2ld.data.datamodule import PairDataModule
+from s2ld.errors import S2LDError
+from s2ld.models.checkpoint import load_strict, read_weights, save_weights
+from s2ld.training.callbacks import MatchFigures, StepProgressBar, Throughput, TimeLimit
+from s2ld.training.checkpoints import LAST, Checkpoints
+from s2ld.training.module import DETECTOR_MODULES, S2LDModule
+from s2ld.training.optim import run_scale
+
+WEIGHTS = "s2ld.safetensors"
+"""Name of the exported weights in the output folder."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training did."""
+
+    output: Path
+    """Folder of checkpoints, logs and weights."""
+    steps: int
+    """Optimiser steps since the run's beginning, before a resume too."""
+    metrics: dict[str, float]
+    """The last logged value of everything, e.g. ``loss/total``, ``val/score``."""
+    weights: Path | None
+    """Averaged weights; None after a --fast_dev_run, and in all processes but the first."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser("train.py", description="Train S2LD.")
+    parser.add_argument("items", nargs="+", metavar="CONFIG.yaml ... [KEY VALUE ...]", help="configs, merged in order")
+    parser.add_argument("--output", type=Path, help="folder to write to (default: logs/ and the main config's name)")
+    parser.add_argument("--resume", help="a checkpoint to go on from, or auto: last.ckpt of the output folder if there")
+    parser.add_argument("--max_time", help="stop after this time: minutes, or DD:HH:MM:SS")
+    parser.add_argument("--devices", default="1", help="processes on this machine, or auto (default: 1)")
+    parser.add_argument("--num_nodes", type=int, default=1, help="machines (default: 1)")
+    parser.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="default: auto")
+    parser.add_argument("--fast_dev_run", action="store_true", help="one training and one validation batch, no files")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> TrainResult:
+    """Train as the command line says.
+
+    Raises:
+        S2LDError: bad arguments, configs or files; a loss that is not finite.
+    """
+    arguments = build_parser().parse_intermixed_args(argv)
+    files, overrides = split_items(arguments.items)
+    config = build_config(files, overrides)
+    output: Path = arguments.output or Path("logs") / files[-1].stem
+    checkpoint = _checkpoint(arguments.resume, output, config)
+    return train(config, output, checkpoint, arguments)
+
+
+def split_items(items: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Split the positional arguments into config files, which come first, and KEY VALUE pairs.
+
+    Raises:
+        S2LDError: there is no config file.
+    """
+    first = next((i for i, item in enumerate(items) if Path(item).suffix not in (".yaml", ".yml", ".py")), len(items))
+    if first == 0:
+        raise S2LDError(f"{items[0]}: give a data and a main config first (*.yaml), KEY VALUE pairs after them")
+    return [Path(item) for item in items[:first]], list(items[first:])
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of ``DD:HH:MM:SS`` (leading parts may be left out) or of a number of minutes.
+
+    Raises:
+        S2LDError: neither.
+    """
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 4 or min(parts) < 0:
+        raise S2LDError(f"--max_time {text}: give minutes, or DD:HH:MM:SS")
+    if len(parts) == 1:
+        return 60 * parts[0]
+    return sum(part * unit for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False))
+
+
+def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse.Namespace) -> TrainResult:
+    """Train with a whole config; `arguments` are those of `build_parser`."""
+    pl.seed_everything(config.TRAIN.SEED, verbose=False)
+    module = S2LDModule(config)
+    initialise(module, config)
+    trainer = build_trainer(config, output, arguments)
+    scale = run_scale(config, trainer.world_size)
+    rank_zero_info(
+        f"{scale}; {trainer.world_size} process(es) on {trainer.accelerator.__class__.__name__}; to {output}"
+    )
+    trainer.fit(module, datamodule=PairDataModule(config), ckpt_path=checkpoint, weights_only=True)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    weights = None
+    if trainer.is_global_zero and not arguments.fast_dev_run:
+        weights = output / WEIGHTS
+        metadata = {"steps": str(trainer.global_step), "score": f"{metrics.get('val/score', float('nan')):.4f}"}
+        save_weights(weights, module.averaged.state_dict(), config, metadata)
+    return TrainResult(output, trainer.global_step, metrics, weights)
+
+
+def initialise(module: S2LDModule, config: CN) -> None:
+    """Take starting weights from TRAIN.INIT_WEIGHTS (the whole matcher) or INIT_DETECTOR (backbone and detector).
+
+    Raises:
+        S2LDError: the file does not fit the network; both keys are given.
+    """
+    whole, detector = config.TRAIN.INIT_WEIGHTS, config.TRAIN.INIT_DETECTOR
+    if whole and detector:
+        raise S2LDError("TRAIN.INIT_WEIGHTS and TRAIN.INIT_DETECTOR exclude each other; empty one of them")
+    if whole:
+        load_strict(module.matcher, read_weights(whole).state, whole)
+    for name in DETECTOR_MODULES if detector else ():
+        state = read_weights(detector).state
+        part = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+        load_strict(module.matcher.get_submodule(name), part, detector)
+    module.restart_average()
+
+
+def build_trainer(config: CN, output: Path, arguments: argparse.Namespace) -> pl.Trainer:
+    """Return Lightning's trainer for a config and the command line's hardware."""
+    train_config = config.TRAIN
+    devices = _devices(arguments)
+    distributed = devices * arguments.num_nodes > 1
+    quick = arguments.fast_dev_run
+    if not quick:
+        output.mkdir(parents=True, exist_ok=True)
+    callbacks: list[pl.Callback] = [
+        StepProgressBar(train_config.LOG_EVERY),
+        Throughput(train_config.LOG_EVERY),
+        MatchFigures(train_config.FIGURES),
+    ]
+    if arguments.max_time:
+        callbacks.append(TimeLimit(seconds(arguments.max_time)))
+    if not quick:
+        callbacks.append(Checkpoints(output, train_config.CHECKPOINT_EVERY))
+    _quieten()
+    options: dict[str, Any] = (
+        {"fast_dev_run": True} if quick else {"max_steps": train_config.MAX_STEPS, "max_epochs": -1}
+    )
+    return pl.Trainer(
+        accelerator=arguments.accelerator,
+        devices=devices,
+        num_nodes=arguments.num_nodes,
+        strategy=DDPStrategy() if distributed else "auto",
+        sync_batchnorm=distributed and _uses_cuda(arguments) and not train_config.FREEZE_BATCHNORM,
+        precision=train_config.PRECISION,
+        accumulate_grad_batches=train_config.ACCUMULATE,
+        gradient_clip_val=train_config.GRAD_CLIP,
+        val_check_interval=train_config.VALIDATE_EVERY * train_config.ACCUMULATE,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=train_config.LOG_EVERY,
+        enable_model_summary=False,
+        enable_checkpointing=not quick,
+        logger=False if quick else TensorBoardLogger(output, name="tensorboard", version=""),
+        callbacks=callbacks,
+        default_root_dir=output,
+        **options,
+    )
+
+
+def _quieten() -> None:
+    """Drop what Lightning says of things that are meant so: the average in evaluation mode, few loader processes."""
+    for message in ("in eval mode at the start of training", "does not have many workers", "LeafSpec"):
+        warnings.filterwarnings("ignore", f".*{message}.*")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
+
+
+def _devices(arguments: argparse.Namespace) -> int:
+    if arguments.accelerator == "gpu" and not torch.cuda.is_available():
+        raise S2LDError(
+            "--accelerator gpu: this machine or this PyTorch has no CUDA GPU; use --accelerator cpu or auto"
+        )
+    if not _uses_cuda(arguments) and arguments.accelerator == "auto":
+        rank_zero_info("no CUDA GPU here: training on the CPU")
+    if arguments.devices == "auto":
+        return torch.cuda.device_count() if _uses_cuda(arguments) else 1
+    try:
+        return int(arguments.devices)
+    except ValueError as error:
+        raise S2LDError(f"--devices {arguments.devices}: give a number of processes, or auto") from error
+
+
+def _uses_cuda(arguments: argparse.Namespace) -> bool:
+    return arguments.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def _checkpoint(resume: str | None, output: Path, config: CN) -> Path | None:
+    """Return the checkpoint to go on from, if it fits; refuse to write over a run that is there."""
+    last = output / LAST
+    if resume is None:
+        if last.exists():
+            raise S2LDError(f"{last}: this folder holds a run already; add --resume auto, or choose another --output")
+        return None
+    if resume == "auto" and not last.exists():
+        return None
+    path = last if resume == "auto" else Path(resume)
+    own = read_weights(path).config  # refuses what is no plain checkpoint, before Lightning opens it
+    if own is None:
+        raise S2LDError(f"{path}: holds no config, so it is no checkpoint of ours; start from it by TRAIN.INIT_WEIGHTS")
+    if own.MODEL != config.MODEL:
+        raise S2LDError(f"{path}: was trained with another MODEL config; resume with the config that it was made with")
+    return path
+
+
+def script() -> int:
+    """Run `main` as a script; bad input is one line on stderr and status 2."""
+    try:
+        main()
+    except S2LDError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,108 @@
+"""Training and validation loaders, with the place in the training order as their only state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from s2ld.config import CN
+from s2ld.data.mixture import JoinedPairs
+from s2ld.data.sample import PairSource, collate
+from s2ld.data.samplers import StepBatchSampler, StridedSampler
+from s2ld.data.sources import build_mixture, build_source
+from s2ld.types import PairBatch
+
+PREFETCH = 4  # batches that a loader process has ready
+
+
+class PairDataModule(pl.LightningDataModule):
+    """The pairs of a config: an endless training loader and a fixed validation loader (one pair a batch).
+
+    Its state is the number of pairs that all processes have drawn up to the last optimiser step, so that a resumed run
+    repeats and skips none, also with another batch size or number of processes.
+
+    Args:
+        config: the whole config.
+        train_source, val_sources: take the place of those that the config names, for tests and own data.
+    """
+
+    def __init__(
+        self, config: CN, train_source: PairSource | None = None, val_sources: dict[str, PairSource] | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.start = 0
+        self._resumed_step = 0
+        self._train_source = train_source
+        self._val_sources = val_sources
+
+    def setup(self, stage: str) -> None:
+        """Build the sources, once."""
+        if self._train_source is None:
+            self._train_source = build_mixture(self.config)
+        if self._val_sources is None:
+            names = self.config.DATA.VAL_SOURCES
+            self._val_sources = {name: build_source(name, self.config, "val") for name in names}
+
+    @property
+    def val_layout(self) -> list[tuple[str, int]]:
+        """Name and number of pairs of each validation source, in the order in which their pairs come."""
+        return [(name, len(source)) for name, source in (self._val_sources or {}).items()]
+
+    def train_dataloader(self) -> DataLoader[PairBatch]:
+        """Return the endless loader of this process, from where the run stands."""
+        assert self._train_source is not None
+        rank, world = self._place()
+        sampler = StepBatchSampler(self.config.DATA.BATCH_SIZE, rank, world, self.start)
+        return self._loader(self._train_source, batch_sampler=sampler, persistent_workers=self.config.DATA.WORKERS > 0)
+
+    def val_dataloader(self) -> DataLoader[PairBatch] | list[DataLoader[PairBatch]]:
+        """Return this process's share of the fixed validation pairs, one pair a batch; an empty list for none."""
+        if not self._val_sources:
+            return []
+        pairs = JoinedPairs(list(self._val_sources.values()))
+        rank, world = self._place()
+        return self._loader(pairs, sampler=StridedSampler(len(pairs), rank, world), batch_size=1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the training order, at the last optimiser step."""
+        return {"step": self._step(), "pairs": self.pairs_drawn()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the state was taken."""
+        self.start = int(state_dict["pairs"])
+        self._resumed_step = int(state_dict["step"])
+
+    def pairs_drawn(self) -> int:
+        """Return the number of pairs that went into optimiser steps, of all processes since the run's beginning."""
+        _, world = self._place()
+        a_step = int(self.config.DATA.BATCH_SIZE * world * self.config.TRAIN.ACCUMULATE)
+        return self.start + (self._step() - self._resumed_step) * a_step
+
+    def _step(self) -> int:
+        step = 0 if self.trainer is None else int(self.trainer.global_step)
+        return step if step > self._resumed_step else self._resumed_step
+
+    def _place(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _loader(self, source: PairSource, **order: Any) -> DataLoader[PairBatch]:
+        workers = int(self.config.DATA.WORKERS)
+        return DataLoader(
+            source,  # type: ignore[arg-type]  # a PairSource is a map-style data set in all but its base class
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=_single_threaded,
+            prefetch_factor=PREFETCH if workers else None,
+            **order,
+        )
+
+
+def _single_threaded(worker: int) -> None:
+    """Keep a loader process to one core: there are as many processes as the cores allow."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

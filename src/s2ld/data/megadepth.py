@@ -1,0 +1,229 @@
+"""Pairs of MegaDepth, and of any scenes in its form: an index, photographs and depth maps (h5, data set ``depth``)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from s2ld.config import CN
+from s2ld.data.images import UInt8Image, network_size, read_image, resize, to_grey
+from s2ld.data.index import SceneIndex, read_indices
+from s2ld.data.mixture import ENDLESS
+from s2ld.data.photometric import augment
+from s2ld.data.sample import PairSample, ViewSample
+from s2ld.errors import S2LDError
+from s2ld.geometry.camera import rescale_intrinsics
+from s2ld.geometry.pose import relative_pose
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """A decoded image at the size that the network sees."""
+
+    image: UInt8Image
+    depth: NDArray[np.float32] | None
+    scale: tuple[float, float]
+
+    @property
+    def size_bytes(self) -> int:
+        return self.image.nbytes + (0 if self.depth is None else self.depth.nbytes)
+
+
+class _Cache:
+    """Keeps the photos used last, up to a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._used = limit, 0
+        self._photos: OrderedDict[tuple[int, int], _Photo] = OrderedDict()
+
+    def get(self, key: tuple[int, int]) -> _Photo | None:
+        if key in self._photos:
+            self._photos.move_to_end(key)
+        return self._photos.get(key)
+
+    def put(self, key: tuple[int, int], photo: _Photo) -> None:
+        self._photos[key] = photo
+        self._used += photo.size_bytes
+        while self._used > self._limit:
+            self._used -= self._photos.popitem(last=False)[1].size_bytes
+
+
+class MegaDepthPairs:
+    """Pairs of posed photographs, with depth where asked for.
+
+    With a seed it is an endless training source, the scenes in equal shares: indices are dealt in rounds that visit
+    each scene once in a drawn order, and a scene's pairs are all drawn before one comes again. Everything is a pure
+    function of (seed, index). Without a seed the pairs are enumerated, scene after scene.
+
+    Args:
+        root: folder that the paths of the indices start from.
+        scenes: the indices; a scene of which no pair passes the filters is left out.
+        long_side: longer side of the resized image, px; both sides are rounded down to multiples of 8.
+        depth: read the depth maps.
+        overlap: least and largest overlap of a pair, by the index.
+        max_angle: largest triangulation angle, degrees, where the index tells it.
+        seed: of the draw and of the photometric change.
+        photometric: DATA.PHOTOMETRIC node of the change of each view; needs a seed. None: plain grey images.
+        cache_mb: decoded photographs are kept up to this many MB.
+
+    Raises:
+        S2LDError: no pair passes the filters; `__getitem__`: an image or depth map is missing or of another size.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        scenes: Sequence[SceneIndex],
+        long_side: int,
+        *,
+        depth: bool = True,
+        overlap: tuple[float, float] = (0.0, 1.0),
+        max_angle: float = 180.0,
+        seed: int | None = None,
+        photometric: CN | None = None,
+        cache_mb: int = 512,
+    ) -> None:
+        self.root = Path(root)
+        self.long_side = long_side
+        self.seed = seed
+        self._depth = depth
+        self._photometric = photometric if seed is not None else None
+        chosen = [(scene, scene.select(overlap, max_angle)) for scene in scenes]
+        self._scenes = [(scene, rows) for scene, rows in chosen if len(rows)]
+        if not self._scenes:
+            raise S2LDError(
+                f"none of {len(scenes)} MegaDepth indices has a pair with overlap in {list(overlap)} and an angle of "
+                f"at most {max_angle:g} degrees; widen DATA.MEGADEPTH.OVERLAP or MAX_ANGLE"
+            )
+        self._ends = np.cumsum([len(rows) for _, rows in self._scenes])
+        self._cache = _Cache(cache_mb << 20)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self.seed is None else ENDLESS
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """Return which scene (of those with pairs left) pair `index` is of, and which row of the scene's `pairs`."""
+        if self.seed is None:
+            if not 0 <= index < len(self):
+                raise IndexError(f"pair {index} of {len(self)}")
+            which = int(np.searchsorted(self._ends, index, side="right"))
+            rows = self._scenes[which][1]
+            return which, int(rows[index - int(self._ends[which]) + len(rows)])
+        turn, place = divmod(index, len(self._scenes))
+        which = int(np.random.default_rng((self.seed, turn)).permutation(len(self._scenes))[place])
+        rows = self._scenes[which][1]
+        again, visit = divmod(turn, len(rows))
+        return which, int(np.random.default_rng((self.seed, which, again)).permutation(rows)[visit])
+
+    def __getitem__(self, index: int) -> PairSample:
+        which, row = self.locate(index)
+        scene = self._scenes[which][0]
+        image0, image1 = (int(image) for image in scene.pairs[row])
+        poses = torch.from_numpy(scene.poses[[image0, image1]])
+        return PairSample(
+            self._view(which, image0, index, 0),
+            self._view(which, image1, index, 1),
+            relative_pose(poses[0], poses[1]).float(),
+            f"megadepth/{scene.name}",
+        )
+
+    def _view(self, which: int, image: int, index: int, side: int) -> ViewSample:
+        scene = self._scenes[which][0]
+        photo = self._cache.get((which, image))
+        if photo is None:
+            photo = self._read(scene, image)
+            self._cache.put((which, image), photo)
+        grey = photo.image
+        if self._photometric is not None and self.seed is not None:
+            grey = augment(grey, self._photometric, np.random.default_rng((self.seed, index, side)))
+        K = rescale_intrinsics(
+            torch.from_numpy(scene.intrinsics[image]), torch.tensor(photo.scale, dtype=torch.float64)
+        )
+        return ViewSample(
+            torch.from_numpy(grey)[None].float() / 255,
+            K.float(),
+            None if photo.depth is None else torch.from_numpy(photo.depth),
+            photo.scale,
+            str(scene.image_paths[image]),
+        )
+
+    def _read(self, scene: SceneIndex, image: int) -> _Photo:
+        path = self.root / str(scene.image_paths[image])
+        if not path.is_file():
+            raise S2LDError(
+                f"{path}: no such image; {scene.name} looks below DATA.MEGADEPTH.*ROOT, is that folder right?"
+            )
+        full = read_image(path, upright=False)
+        height, width = full.shape[:2]
+        image_small, scale = resize(full, network_size(width, height, self.long_side))
+        depth = None
+        if self._depth:
+            depth = _resize_depth(_read_depth(self.root, scene, image, (height, width)), image_small.shape[:2], scale)
+        return _Photo(image_small if self._photometric is not None else to_grey(image_small), depth, scale)
+
+
+def megadepth_source(config: CN, split: Literal["train", "val", "test"]) -> MegaDepthPairs:
+    """Build the MegaDepth source of a split from the DATA node of a config.
+
+    Training and validation have depth and images of the longer side of DATA.IMAGE_SIZE, testing has neither depth nor
+    that size (DATA.TEST_LONG_SIDE). Only training draws and changes its images.
+
+    Raises:
+        S2LDError: what `read_indices` and `MegaDepthPairs` say.
+    """
+    node = config.MEGADEPTH
+    if split == "test":
+        root, folder, scenes = node.TEST_ROOT, node.TEST_INDEX, node.TEST_SCENES
+    elif split == "val":  # the list of training scenes says nothing of another folder
+        scenes = node.VAL_SCENES or ("" if node.VAL_INDEX else node.SCENES)
+        root, folder = node.VAL_ROOT or node.ROOT, node.VAL_INDEX or node.INDEX
+    else:
+        root, folder, scenes = node.ROOT, node.INDEX, node.SCENES
+    return MegaDepthPairs(
+        root,
+        read_indices(folder, scenes),
+        config.TEST_LONG_SIDE if split == "test" else max(config.IMAGE_SIZE),
+        depth=split != "test",
+        overlap=(float(node.OVERLAP[0]), float(node.OVERLAP[1])),
+        max_angle=node.MAX_ANGLE,
+        seed=config.SEED if split == "train" else None,
+        photometric=config.PHOTOMETRIC if split == "train" else None,
+        cache_mb=node.CACHE_MB,
+    )
+
+
+def _read_depth(root: Path, scene: SceneIndex, image: int, shape: tuple[int, int]) -> NDArray[np.float32]:
+    path = root / str(scene.depth_paths[image])
+    if not path.is_file():
+        raise S2LDError(
+            f"{path}: no such depth map (of {scene.image_paths[image]}); training needs it, fetch the depths"
+        )
+    try:
+        with h5py.File(path) as file:
+            depth = np.asarray(file["depth"], np.float32)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise S2LDError(f"{path}: not an HDF5 file with a data set 'depth'; fetch this depth map again") from error
+    if depth.shape != shape:
+        raise S2LDError(
+            f"{path}: a depth map of shape {depth.shape} for an image of {shape} (rows, columns); they must agree"
+        )
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+
+
+def _resize_depth(
+    depth: NDArray[np.float32], shape: tuple[int, int], scale: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Take the depth of the image pixel that the centre of each resized pixel falls on: means would invent depths."""
+    rows, columns = (
+        np.minimum(np.floor((np.arange(count) + 0.5) * factor).astype(int), limit - 1)
+        for count, factor, limit in zip(shape, scale[::-1], depth.shape, strict=True)
+    )
+    return np.ascontiguousarray(depth[rows[:, None], columns])

@@ -1,0 +1,124 @@
+"""Pairs of synthetic views as a data source: a pure function of seed and index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from s2ld.config import CN
+from s2ld.data.images import UInt8Image
+from s2ld.data.photometric import augment
+from s2ld.data.sample import PairSample, ViewSample
+from s2ld.data.synthetic.cameras import draw_first, draw_second
+from s2ld.data.synthetic.draw import draw_scene
+from s2ld.data.synthetic.render import Atlas, Rendered, render_views
+from s2ld.data.synthetic.scene import Camera, Scene
+from s2ld.data.textures import TextureBank
+from s2ld.errors import S2LDError
+
+
+@dataclass(frozen=True)
+class DrawnPair:
+    """A scene and the two cameras that see it."""
+
+    scene: Scene
+    camera0: Camera
+    camera1: Camera
+    overlap: float
+    """Share of view 0's pixels with known depth that view 1 sees."""
+
+
+def draw_pair(config: CN, textures: int, size: tuple[int, int], rng: np.random.Generator) -> DrawnPair:
+    """Draw a scene and two cameras.
+
+    Args:
+        config: the DATA.SYNTHETIC node.
+        textures: number of textures to draw from.
+        size: (width, height) px of the views.
+        rng: source of all randomness.
+    """
+    scene = draw_scene(config, textures, rng)
+    camera0 = draw_first(config, size, rng)
+    camera1, share = draw_second(config, scene, camera0, size, rng)
+    return DrawnPair(scene, camera0, camera1, share)
+
+
+def render_pairs(
+    pairs: list[DrawnPair], atlas: Atlas, size: tuple[int, int], supersample: int
+) -> tuple[Rendered, Rendered]:
+    """Render the first and the second views of N pairs on the atlas's device, (N, H, W, 3) RGB and (N, H, W) depth."""
+    scenes = [pair.scene for pair in pairs]
+    first = render_views(scenes, [pair.camera0 for pair in pairs], atlas, size, supersample)
+    return first, render_views(scenes, [pair.camera1 for pair in pairs], atlas, size, supersample)
+
+
+class SyntheticPairs:
+    """Pairs rendered on the fly: a `PairSource` of any length, the same for a seed and an index in every process.
+
+    Args:
+        config: the DATA node.
+        seed: of the whole source.
+        length: number of pairs it claims to have.
+
+    Raises:
+        S2LDError: a range of DATA.SYNTHETIC is impossible, or DATA.PHOTOS has no photographs.
+    """
+
+    def __init__(self, config: CN, seed: int, length: int) -> None:
+        check_config(config.SYNTHETIC)
+        self._config = config
+        self._seed = seed
+        self._length = length
+        self._size: tuple[int, int] = (config.IMAGE_SIZE[0], config.IMAGE_SIZE[1])
+        self._bank = TextureBank(config.PHOTOS)
+        self._atlas = Atlas(self._bank, config.SYNTHETIC.TEXTURE_SIDE, config.SYNTHETIC.TEXTURE_CACHE)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def rng(self, index: int) -> np.random.Generator:
+        """Return the generator from which pair `index` draws."""
+        return np.random.Generator(np.random.PCG64([self._seed, index]))
+
+    def __getitem__(self, index: int) -> PairSample:
+        """Return pair `index`.
+
+        Raises:
+            IndexError: `index` is negative or not below the length.
+            S2LDError: a photograph cannot be read.
+        """
+        if not 0 <= index < self._length:
+            raise IndexError(f"pair {index} of {self._length}")
+        rng = self.rng(index)
+        pair = draw_pair(self._config.SYNTHETIC, len(self._bank), self._size, rng)
+        rendered = render_pairs([pair], self._atlas, self._size, self._config.SYNTHETIC.SUPERSAMPLE)
+        views = [
+            self._view(side, camera, f"synthetic/{self._seed}/{index}/{number}", rng)
+            for number, (side, camera) in enumerate(zip(rendered, (pair.camera0, pair.camera1), strict=True))
+        ]
+        relative = pair.camera1.pose @ np.linalg.inv(pair.camera0.pose)
+        return PairSample(views[0], views[1], torch.from_numpy(relative).float(), "synthetic")
+
+    def _view(self, side: Rendered, camera: Camera, name: str, rng: np.random.Generator) -> ViewSample:
+        image: UInt8Image = side.image[0].numpy()
+        grey = torch.from_numpy(augment(image, self._config.PHOTOMETRIC, rng))
+        return ViewSample(
+            grey[None].float() / 255.0, torch.from_numpy(camera.K).float(), side.depth[0], (1.0, 1.0), name
+        )
+
+
+def check_config(config: CN) -> None:
+    """Check the ranges of the DATA.SYNTHETIC node.
+
+    Raises:
+        S2LDError: one of them is empty or impossible; the message names the key.
+    """
+    limits = {"PLANES": (0, np.inf), "BOXES": (0, np.inf), "FOV": (1, 170), "BASELINE": (0, np.inf)}
+    for name, (least, most) in (limits | {"ZOOM": (1e-3, np.inf), "OVERLAP": (0, 1)}).items():
+        low, high = config[name]
+        if not least <= low <= high <= most:
+            raise S2LDError(f"DATA.SYNTHETIC.{name} [{low}, {high}]: must be a range within [{least:g}, {most:g}]")
+    if config.SUPERSAMPLE < 1:
+        raise S2LDError(f"DATA.SYNTHETIC.SUPERSAMPLE {config.SUPERSAMPLE}: must be at least 1")

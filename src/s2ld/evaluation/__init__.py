@@ -1,0 +1,1 @@
+"""Scores of a matcher: predict into a cache, then evaluate the cache."""

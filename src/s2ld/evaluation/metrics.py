@@ -1,0 +1,98 @@
+"""Measures of matches and of estimated poses: plain functions of arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from s2ld.evaluation.cache import PairPrediction, PairTruth
+from s2ld.evaluation.estimators import Pose
+from s2ld.geometry.camera import PixelFrame, rescale_intrinsics, resized_to_image
+from s2ld.geometry.epipolar import essential, symmetric_epipolar_distance
+from s2ld.geometry.pose import pose_error
+from s2ld.types import FloatArray
+
+AUC_THRESHOLDS = (5.0, 10.0, 20.0)
+"""Degrees."""
+PRECISION_THRESHOLDS = (1e-4, 5e-4)
+"""Squared symmetric epipolar distance in normalised coordinates."""
+ENDPOINT_THRESHOLDS = (1.0, 3.0, 5.0)
+"""Resized px."""
+REPEATABILITY_RADIUS = 3.0
+"""Resized px. One keypoint an 8 px cell: points strewn at random would reach pi 3^2 / 8^2 = 44 %."""
+
+
+@dataclass(frozen=True)
+class ImageFrame:
+    """Matches and cameras of a pair in image px, where published protocols estimate poses; float64."""
+
+    points0: FloatArray
+    """(M, 2)."""
+    points1: FloatArray
+    """(M, 2)."""
+    K0: FloatArray
+    """(3, 3)."""
+    K1: FloatArray
+    """(3, 3)."""
+
+
+def to_image_frame(pair: PairPrediction, frame: PixelFrame) -> ImageFrame:
+    """Take a prediction from resized to image px; `frame` says how points go back (`resized_to_image`)."""
+    points, cameras = [], []
+    for resized, K, scale in ((pair.points0, pair.K0, pair.scale0), (pair.points1, pair.K1, pair.scale1)):
+        factor = torch.from_numpy(scale).double()
+        points.append(resized_to_image(torch.from_numpy(resized).double(), factor, frame).numpy())
+        cameras.append(rescale_intrinsics(torch.from_numpy(K).double(), 1 / factor).numpy())
+    return ImageFrame(points[0], points[1], cameras[0], cameras[1])
+
+
+def epipolar_distances(matches: ImageFrame, T_0to1: FloatArray) -> FloatArray:
+    """Return (M,) squared symmetric epipolar distances by the true pose (4, 4), in normalised coordinates."""
+    E = essential(torch.from_numpy(T_0to1).double())
+    arrays = (matches.points0, matches.points1, matches.K0, matches.K1)
+    points0, points1, K0, K1 = (torch.from_numpy(array) for array in arrays)
+    return np.asarray(symmetric_epipolar_distance(points0, points1, E, K0, K1).numpy())
+
+
+def share_below(values: FloatArray, threshold: float) -> float:
+    """Return the share of `values` (M,) below `threshold`; 0 where there is none."""
+    return float(np.mean(values < threshold)) if len(values) else 0.0
+
+
+def pose_error_degrees(pose: Pose | None, T_0to1: FloatArray) -> float:
+    """Return the larger of rotation and translation error (folded at 90), degrees; infinite without a pose."""
+    return math.inf if pose is None else max(pose_error(T_0to1, pose.R, pose.t))
+
+
+def pose_auc(errors: Sequence[float], thresholds: Sequence[float] = AUC_THRESHOLDS) -> list[float]:
+    """Return the areas under the recall curve of the pose error up to each threshold, in [0, 1].
+
+    As SuperGlue (Sarlin et al., CVPR 2020) and LoFTR define it: recall over error is linear between the sorted errors,
+    with recall i / n at the i-th and 0 at 0, constant from the last error below the threshold up to the threshold.
+
+    Args:
+        errors: degrees, infinite for no pose; at least one.
+        thresholds: degrees.
+    """
+    error = np.concatenate([[0.0], np.sort(np.asarray(errors, np.float64))])
+    recall = np.arange(len(error)) / len(errors)
+    areas = []
+    for threshold in thresholds:
+        below = int(np.searchsorted(error, threshold))
+        x = np.append(error[:below], threshold)
+        y = np.append(recall[:below], recall[below - 1])
+        areas.append(float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / threshold))
+    return areas
+
+
+def endpoint_errors(points1: FloatArray, truth: PairTruth) -> FloatArray:
+    """Return the distances (Q,) of `points1` (M, 2) from the true places, of the matches whose depth is known.
+
+    Resized px of image 1; infinite where the point is truly hidden or outside of image 1, so that any match is wrong.
+    """
+    distance = np.linalg.norm(points1.astype(np.float64) - truth.warped0, axis=1)
+    return np.asarray(np.where(truth.valid, distance, np.inf)[truth.known])

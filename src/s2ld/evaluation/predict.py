@@ -1,0 +1,133 @@
+"""First step of an evaluation: the network over all pairs of a source, into a cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from s2ld.config import CN
+from s2ld.data.sample import PairSource, collate
+from s2ld.errors import S2LDError
+from s2ld.evaluation.cache import CacheHeader, PairPrediction, PairTruth, read_header, write_cache
+from s2ld.geometry.warp import warp_by_depth
+from s2ld.models.network import S2LD
+from s2ld.types import FloatArray, PairBatch, Prediction, View
+
+NEAREST_CHUNK = 1024  # keypoints whose distances to all others are held at a time
+
+
+def build_header(model: S2LD, weight: Path, source: PairSource, config: CN) -> CacheHeader:
+    """Return what the predictions of `model` on the source DATA.TEST_SOURCE depend on."""
+    return CacheHeader(
+        weights=weight.name,
+        digest=hashlib.sha256(weight.read_bytes()).hexdigest(),
+        source=config.DATA.TEST_SOURCE,
+        pairs=len(source),
+        model=str(model.config.dump()),
+        data=str(config.DATA.dump()),
+        depth_tolerance=float(config.TARGETS.DEPTH_TOLERANCE),
+    )
+
+
+def predict_into_cache(
+    model: S2LD, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int = 0
+) -> bool:
+    """Run the network over all pairs and write the cache, unless one of the same header is there.
+
+    Args:
+        model: in evaluation mode, on `device`.
+        source: the pairs; taken one at a time, so that nothing is padded and numbers do not depend on a batch size.
+        path: of the cache.
+        header: what the predictions depend on (`build_header`).
+        device: where the network runs.
+        workers: loader processes.
+
+    Returns:
+        Whether it predicted; False when the cache could be kept.
+    """
+    if read_header(path) == header:
+        return False
+    write_cache(path, header, _predictions(model, source, header.depth_tolerance, device, workers))
+    return True
+
+
+def _predictions(
+    model: S2LD, source: PairSource, tolerance: float, device: torch.device, workers: int
+) -> Iterator[PairPrediction]:
+    loader: DataLoader[PairBatch] = DataLoader(
+        source,  # type: ignore[arg-type]  # a PairSource is a map-style data set in all but its base class
+        batch_size=1,
+        sampler=range(len(source)),
+        num_workers=workers,
+        collate_fn=collate,
+    )
+    for batch in _one_line_errors(tqdm(loader, desc="predict", unit="pair")):
+        with torch.inference_mode():
+            moved = batch.to(device)
+            arrays = _to_arrays(model(moved.view0.images, moved.view1.images), moved, tolerance)
+        yield arrays
+
+
+def _one_line_errors(batches: Iterable[PairBatch]) -> Iterator[PairBatch]:
+    """Pass batches on; a loader process hands an error over with its traceback as text, of which the end is ours."""
+    try:
+        yield from batches
+    except S2LDError as error:
+        raise S2LDError(str(error).strip().splitlines()[-1].removeprefix("s2ld.errors.S2LDError: ")) from error
+
+
+def _to_arrays(prediction: Prediction, batch: PairBatch, tolerance: float) -> PairPrediction:
+    fine = prediction.fine
+    return PairPrediction(
+        batch.names[0],
+        (_size(batch.view0), _size(batch.view1)),
+        _numpy(fine.points0),
+        _numpy(fine.points1),
+        _numpy(prediction.coarse.confidence),
+        _numpy(fine.score),
+        _numpy(batch.view0.K[0]),
+        _numpy(batch.view1.K[0]),
+        _numpy(batch.view0.scale[0]),
+        _numpy(batch.view1.scale[0]),
+        _numpy(batch.T_0to1[0]),
+        None if batch.view0.depth is None else _truth(prediction, batch, tolerance),
+    )
+
+
+def _truth(prediction: Prediction, batch: PairBatch, tolerance: float) -> PairTruth:
+    warped = warp_by_depth(prediction.fine.points0[None].float(), batch.view0, batch.view1, batch.T_0to1, tolerance)
+    keypoints0 = prediction.encoded.keypoints0.points.float()
+    keypoints = warp_by_depth(keypoints0, batch.view0, batch.view1, batch.T_0to1, tolerance)
+    visible = keypoints.points[0][keypoints.valid[0]]
+    return PairTruth(
+        _numpy(warped.points[0]),
+        warped.known[0].cpu().numpy(),
+        warped.valid[0].cpu().numpy(),
+        _numpy(_nearest_distance(visible, prediction.encoded.keypoints1.points[0].float())),
+    )
+
+
+def _nearest_distance(points: Tensor, others: Tensor) -> Tensor:
+    """Return (Q,) distances from `points` (Q, 2) to the nearest of `others` (S, 2)."""
+    # the default way through a matrix product loses a tenth of a pixel in float32
+    chunks = [
+        torch.cdist(chunk, others, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+        for chunk in torch.split(points, NEAREST_CHUNK)
+    ]
+    return torch.cat(chunks) if chunks else points.new_zeros(0)
+
+
+def _size(view: View) -> tuple[int, int]:
+    height, width = view.images.image.shape[-2:]
+    return int(width), int(height)
+
+
+def _numpy(tensor: Tensor) -> FloatArray:
+    return np.asarray(tensor.float().cpu().numpy())

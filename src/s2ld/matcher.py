@@ -1,0 +1,238 @@
+"""Any two images in, matches in their own pixels out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from s2ld.data.images import MULTIPLE, UInt8Image, network_size, read_image, resize, to_grey
+from s2ld.errors import S2LDError
+from s2ld.geometry.camera import resized_to_image
+from s2ld.models.checkpoint import load_model
+from s2ld.models.network import S2LD
+from s2ld.pretrained import resolve
+from s2ld.types import FloatArray, ImageBatch, Matches
+
+MAX_SIDE = 640
+"""Default longer side of the resized images, px: what the shipped weights were trained at."""
+KEEP_SIZE = -1
+"""As `max_side`: no resizing, but for sides that are no multiple of 8."""
+_BYTES_PER_PAIR_OF_CELLS = 17  # measured: the float32 confidence matrix and what is alive beside it
+
+
+class Matcher:
+    """A network with weights that matches images of any size.
+
+    An image is a path; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8, uint16, bool, or float in
+    [0, 1]; a tensor (H, W) or (C, H, W) of the same; or a Pillow image. A file is turned upright by its EXIF entry
+    first, and its points belong to the upright image.
+    """
+
+    def __init__(
+        self,
+        model: S2LD,
+        threshold: float | None = None,
+        max_side: int | None = None,
+        device: str | torch.device = "auto",
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Take over a network: it is moved to `device`, switched to evaluation and given the threshold.
+
+        Args:
+            model: the network with its weights.
+            threshold: confidence that a match must exceed, in [0, 1); None: that of the model's config.
+            max_side: longer side of the images as the network sees them, resized px, smaller images are enlarged to
+                it; -1 keeps the size; None: 640.
+            device: a torch device, or "auto": CUDA where there is a GPU, else the CPU.
+            size: exact (width, height) in resized px instead of `max_side`; rounded down to multiples of 8.
+
+        Raises:
+            S2LDError: an argument is out of range, or the device is not there.
+        """
+        if threshold is not None and not 0 <= threshold < 1:
+            raise S2LDError(f"threshold must be in [0, 1), not {threshold}")
+        if max_side is not None and size is not None:
+            raise S2LDError("max_side and size exclude each other; give one of them")
+        if max_side is not None and max_side != KEEP_SIZE and max_side < MULTIPLE:
+            raise S2LDError(f"max_side must be at least {MULTIPLE} px, or -1 to keep the size, not {max_side}")
+        if size is not None and min(size) < MULTIPLE:
+            raise S2LDError(f"size must be at least {MULTIPLE} x {MULTIPLE} px, not {size[0]} x {size[1]}")
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval()
+        if threshold is not None:
+            self.model.sparse_matching.threshold = float(threshold)
+        self.max_side = MAX_SIDE if max_side is None else max_side
+        self.size = size
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "s2ld-lite",
+        threshold: float | None = None,
+        max_side: int | None = None,
+        device: str | torch.device = "auto",
+        size: tuple[int, int] | None = None,
+    ) -> Self:
+        """Load shipped weights by name or a weight file by path (.safetensors, .pt, .ckpt); see `__init__`.
+
+        Raises:
+            S2LDError: no such weights, a file that cannot be read, or an argument out of range.
+        """
+        model, _ = load_model(resolve(name_or_path))
+        return cls(model, threshold, max_side, device, size)
+
+    def __call__(self, image0: Any, image1: Any) -> Matches:
+        """Match two images.
+
+        Returns:
+            Matches with points in px of the images as given.
+
+        Raises:
+            S2LDError: an image cannot be read or understood, or the pair does not fit into memory.
+        """
+        side0, side1 = self._prepare(image0, "image0"), self._prepare(image1, "image1")
+        self._check_memory(side0, side1)
+        try:
+            with torch.inference_mode():
+                prediction = self.model(side0.batch, side1.batch)
+        except torch.OutOfMemoryError as error:
+            raise S2LDError(_too_large(side0, side1, f"the memory of {self.device}")) from error
+        fine = prediction.fine
+        return Matches(
+            side0.to_image(fine.points0),
+            side1.to_image(fine.points1),
+            _to_numpy(prediction.coarse.confidence),
+            _to_numpy(fine.score),
+            None if fine.descriptors0 is None else _to_numpy(fine.descriptors0),
+            None if fine.descriptors1 is None else _to_numpy(fine.descriptors1),
+        )
+
+    def detect(self, image: Any) -> tuple[FloatArray, FloatArray]:
+        """Return the keypoints of one image, one for each 8 x 8 cell: points (P, 2) in image px and scores (P,).
+
+        They are ordered by falling score. Raises S2LDError as `__call__` does.
+        """
+        side = self._prepare(image, "image")
+        with torch.inference_mode():
+            keypoints = self.model.detect(side.batch)
+        score = _to_numpy(keypoints.score.flatten())
+        order = np.argsort(-score, kind="stable")
+        return side.to_image(keypoints.points[0])[order], score[order]
+
+    def resized_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return (width, height) in resized px at which the network sees an image of that size."""
+        if self.size is not None:
+            return self.size[0] // MULTIPLE * MULTIPLE, self.size[1] // MULTIPLE * MULTIPLE
+        return network_size(width, height, max(width, height) if self.max_side == KEEP_SIZE else self.max_side)
+
+    def _prepare(self, image: Any, name: str) -> _Side:
+        array = to_array(image, name)
+        grey, scale = resize(to_grey(array), self.resized_size(array.shape[1], array.shape[0]))
+        tensor = torch.from_numpy(np.ascontiguousarray(grey)).to(self.device)
+        return _Side(ImageBatch(tensor.float().div(255)[None, None]), scale)
+
+    def _check_memory(self, side0: _Side, side1: _Side) -> None:
+        """Refuse what the CPU could only answer by killing the process."""
+        if self.device.type != "cpu" or not hasattr(os, "sysconf"):
+            return
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if side0.cells * side1.cells * _BYTES_PER_PAIR_OF_CELLS > memory:
+            raise S2LDError(_too_large(side0, side1, f"{memory / 2**30:.0f} GiB of memory"))
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """Return the torch device of that name; "auto" is CUDA where there is a GPU, else the CPU.
+
+    Raises:
+        S2LDError: torch knows no such device, or it is not there.
+    """
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise S2LDError(f"device {str(device)!r} cannot be used ({reason}); use auto, cpu, cuda or cuda:N") from error
+    return chosen
+
+
+def to_array(image: Any, name: str = "image") -> UInt8Image:
+    """Return any image that `Matcher` takes as (H, W), (H, W, 3) RGB or (H, W, 4) RGBA uint8; `name` is for errors.
+
+    Raises:
+        S2LDError: an unreadable file, or an array of another shape, type or range.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    array: NDArray[Any]
+    if isinstance(image, Tensor):
+        tensor = image.detach().cpu()
+        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        array = array.transpose(1, 2, 0) if array.ndim == 3 else array
+    elif hasattr(image, "convert") and hasattr(image, "mode"):  # a Pillow image
+        array = np.asarray(image if image.mode in ("L", "RGB", "RGBA", "I;16") else image.convert("RGB"))
+    elif isinstance(image, np.ndarray):
+        array = image
+    else:
+        raise S2LDError(f"{name}: a {type(image).__name__} is no image; give a path, an array, a tensor or a PIL image")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
+        layout = "(C, H, W)" if isinstance(image, Tensor) else "(H, W, C)"
+        raise S2LDError(
+            f"{name}: shape {tuple(image.shape)} is no image; give (H, W) or {layout} with 1, 3 or 4 channels"
+        )
+    return _to_uint8(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array, name)
+
+
+def _to_uint8(array: NDArray[Any], name: str) -> UInt8Image:
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype == np.uint16:
+        return np.rint(array / 257.0).astype(np.uint8)
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise S2LDError(f"{name}: pixels of type {array.dtype} are ambiguous; give uint8, or float in [0, 1]")
+    if not np.isfinite(array).all():
+        raise S2LDError(f"{name}: the image holds NaN or infinite pixels; replace them")
+    if array.min() < 0 or array.max() > 1:
+        low, high = array.min(), array.max()
+        raise S2LDError(
+            f"{name}: float pixels must be in [0, 1], but these are in [{low:.3g}, {high:.3g}]; rescale them"
+        )
+    return np.rint(array * 255.0).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One image as the network sees it."""
+
+    batch: ImageBatch
+    scale: tuple[float, float]  # image px per resized px, (x, y)
+
+    @property
+    def cells(self) -> int:
+        return self.batch.image.shape[-2] * self.batch.image.shape[-1] // MULTIPLE**2
+
+    @property
+    def text(self) -> str:
+        return f"{self.batch.image.shape[-1]} x {self.batch.image.shape[-2]}"
+
+    def to_image(self, points: Tensor) -> FloatArray:
+        points = points.detach().float().cpu()
+        return _to_numpy(resized_to_image(points, points.new_tensor(self.scale), "edge"))
+
+
+def _too_large(side0: _Side, side1: _Side, memory: str) -> str:
+    return f"matching {side0.text} px with {side1.text} px does not fit into {memory}; make max_side (--resize) smaller"
+
+
+def _to_numpy(tensor: Tensor) -> FloatArray:
+    return tensor.detach().float().cpu().numpy()

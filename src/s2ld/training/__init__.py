@@ -1,0 +1,1 @@
+"""What trains a network: targets, losses, the LightningModule, optimiser, averaged weights, checkpoints."""

@@ -1,0 +1,137 @@
+"""Callbacks of a training run: time limit, throughput, progress, pictures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from s2ld.data.images import UInt8Image
+from s2ld.types import PairBatch, Prediction
+from s2ld.viz.matches import draw_matches
+
+
+class TimeLimit(Callback):
+    """Stops a run after so many seconds, at the end of an optimiser step; the checkpoint is written as always.
+
+    Args:
+        seconds: wall-clock time from the start of the training.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = float("inf")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._end = time.monotonic() + self.seconds
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
+    ) -> None:
+        """Stop all processes when the time is up in any of them and no accumulated gradient would be lost."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            trainer.should_stop = trainer.strategy.reduce_boolean_decision(time.monotonic() >= self._end, all=False)
+
+
+class Throughput(Callback):
+    """Logs ``train/pairs_per_second``, all processes together.
+
+    Args:
+        every: optimiser steps between two logs.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._pairs = 0
+        self._step = 0
+        self._since = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start counting."""
+        self._restart(trainer.global_step)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the validation's time out."""
+        self._restart(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
+    ) -> None:
+        """Count the pairs; log when it is time to."""
+        self._pairs += batch.size * trainer.world_size
+        if trainer.global_step - self._step >= self.every:
+            rate = self._pairs / max(time.monotonic() - self._since, 1e-9)
+            pl_module.log("train/pairs_per_second", rate, batch_size=batch.size)
+            self._restart(trainer.global_step)
+
+    def _restart(self, step: int) -> None:
+        self._pairs, self._step, self._since = 0, step, time.monotonic()
+
+
+class StepProgressBar(TQDMProgressBar):
+    """Lightning's bar, counting to TRAIN.MAX_STEPS: the loader itself is endless.
+
+    Args:
+        every: optimiser steps between two refreshes where the output is no terminal but a file.
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__(refresh_rate=1 if sys.stdout.isatty() else every)
+
+    @property
+    def total_train_batches(self) -> int:
+        """Batches of the whole run."""
+        return self.trainer.max_steps * self.trainer.accumulate_grad_batches
+
+    def on_train_start(self, *_: Any) -> None:
+        """Show the whole run, also after a resume in its midst, where Lightning's bar has no total."""
+        super().on_train_start()
+        self.train_progress_bar.total = self.total_train_batches
+
+
+class MatchFigures(Callback):
+    """Puts pictures of the matches of some validation pairs, always the same ones, into TensorBoard.
+
+    Args:
+        count: pictures a validation, evenly spread over all validation pairs.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: PairBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the pair if it is one of the chosen; the first process's pairs are chosen from."""
+        total = int(trainer.num_val_batches[0])
+        chosen = {round(i * (total - 1) / max(self.count - 1, 1)) for i in range(self.count)}
+        logger = trainer.logger
+        if not isinstance(logger, TensorBoardLogger) or "prediction" not in outputs:
+            return
+        if trainer.is_global_zero and batch_idx in chosen:
+            picture = draw_prediction(outputs["prediction"], batch)
+            logger.experiment.add_image(f"matches/{batch_idx}", picture, trainer.global_step, dataformats="HWC")
+
+
+def draw_prediction(prediction: Prediction, batch: PairBatch) -> UInt8Image:
+    """Return a picture of the matches of a batch of one pair, in resized px, coloured by confidence."""
+    image0, image1 = (
+        (255 * view.images.image[0, 0]).round().byte().cpu().numpy() for view in (batch.view0, batch.view1)
+    )
+    points0, points1, confidence = (
+        values.float().cpu().numpy()
+        for values in (prediction.fine.points0, prediction.fine.points1, prediction.coarse.confidence)
+    )
+    title = f"{' - '.join(batch.names[0])}: {len(confidence)} matches"
+    return draw_matches(image0, image1, points0, points1, confidence, title=title)

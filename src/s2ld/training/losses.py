@@ -1,0 +1,251 @@
+"""The losses: what a prediction costs, given the targets.
+
+Every term is a sum over a set divided by the size of the set; over an empty set it is 0 and still hangs on the graph,
+so that a process without a single true match takes part in DDP's reduction. The divisor goes through `reduce_count`,
+the mean over the ranks, and DDP averages gradients: together that is the gradient of the loss of the pooled batch.
+The divisors are reduced in a fixed order and number, whatever a rank's batch holds, and so never hang.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from s2ld.config import CN
+from s2ld.geometry.camera import project, unproject
+from s2ld.geometry.pose import invert_pose, transform
+from s2ld.geometry.warp import sample_depth
+from s2ld.models.detector import CELL
+from s2ld.training.regulariser import regularise
+from s2ld.training.targets import full_precision, nearest_keypoint, valid_cells
+from s2ld.types import CoarseMatches, EncodedPair, FineMatches, Keypoints, LossTerms, PairBatch, Targets, View
+
+ReduceCount = Callable[[Tensor], Tensor]
+
+_CLAMP = 1e-6  # of a confidence and of its complement, before the logarithm
+_LEAST_STD = 1e-3  # of the window's half side: below it a match does not gain weight
+_LEAST_SQUARED_DISTANCE = 1e-12  # px²: the square root has no gradient at 0
+_LEAST_COUNT = 1e-6  # far below one match in thousands of ranks
+_BLOCK = 2**21  # entries of the confidence matrix at a time: a few MB, which CPU memory pools keep
+
+
+def matching_losses(
+    encoded: EncodedPair,
+    confidence: Tensor,
+    coarse: CoarseMatches,
+    fine: FineMatches,
+    targets: Targets,
+    batch: PairBatch,
+    config: CN,
+    window_radius_px: float,
+    reduce_count: ReduceCount,
+) -> LossTerms:
+    """Return all loss terms of the matcher and their sum, weighted by the LOSS node; float32 also under autocast.
+
+    Args:
+        encoded: keypoints and scores of both images.
+        confidence: (N, L, S) confidence matrix of the sparse stage.
+        coarse: the M matches that trained the fine stage (`select_fine`).
+        fine: their fine matches.
+        targets: of the same batch.
+        batch: masks, depth, intrinsics, relative pose.
+        config: the LOSS node.
+        window_radius_px: resized px of half a fine window, the unit of the expectation.
+        reduce_count: local count -> mean over the DDP ranks (the identity in one process).
+    """
+    with torch.autocast(confidence.device.type, enabled=False):
+        coarse_term = coarse_loss(confidence, targets, batch, config, reduce_count)
+        fine_term = fine_loss(coarse, fine, encoded.keypoints1, targets, window_radius_px, reduce_count)
+        location, repeatability, score = _keypoint_terms(encoded, targets, batch, config, reduce_count)
+        depth0 = _depth_at(batch.view0, full_precision(encoded.keypoints0.points))[coarse.batch, coarse.cell0]
+        regulariser = regularise(coarse, fine, depth0, batch, config)
+        regulariser_term = _mean(regulariser, reduce_count)
+    return _weigh(coarse_term, fine_term, location, repeatability, score, regulariser_term, config)
+
+
+def detector_losses(
+    encoded: EncodedPair, targets: Targets, batch: PairBatch, config: CN, reduce_count: ReduceCount
+) -> LossTerms:
+    """Return the terms that train the detector alone: location, repeatability, score; the others are 0.
+
+    Arguments are those of `matching_losses`.
+    """
+    with torch.autocast(targets.warped0.device.type, enabled=False):
+        location, repeatability, score = _keypoint_terms(encoded, targets, batch, config, reduce_count)
+    zero = torch.zeros_like(location)
+    return _weigh(zero, zero, location, repeatability, score, zero, config)
+
+
+def coarse_loss(
+    confidence: Tensor, targets: Targets, batch: PairBatch, config: CN, reduce_count: ReduceCount
+) -> Tensor:
+    """Return the focal loss of the confidence matrix (N, L, S), a scalar; the arguments are `matching_losses`'s.
+
+    `-a (1 - p)^g log p` averaged over the true matches, plus `-a p^g log(1 - p)` averaged over the negatives where
+    COARSE_NEGATIVES asks for them. A negative is any other pair of unpadded cells of which one at least has known
+    depth: of two cells of unknown depth nobody knows whether they match.
+    """
+    alpha, gamma = config.FOCAL_ALPHA, config.FOCAL_GAMMA
+    true = full_precision(confidence[targets.batch, targets.cell0, targets.cell1])
+    # the clamp is for the logarithm alone: a true match below it is the one that needs the gradient most
+    true = true + (true.clamp(_CLAMP, 1 - _CLAMP) - true).detach()
+    positives = alpha * (1 - true).pow(gamma) * -true.log()
+    loss = _mean(positives, reduce_count)
+    if not config.COARSE_NEGATIVES:
+        return loss
+    sums, counts = [], []
+    sides = zip(valid_cells(batch.view0), valid_cells(batch.view1), targets.known0, targets.known1, strict=True)
+    for i, (p, (mask0, mask1, known0, known1)) in enumerate(zip(confidence.unbind(), sides, strict=True)):
+        negative = (known0[:, None] | known1) & mask0[:, None] & mask1
+        here = targets.batch == i
+        negative[targets.cell0[here], targets.cell1[here]] = False
+        sums.append(_negatives(p, negative, alpha, gamma))
+        counts.append(negative.sum())
+    total = torch.stack(sums).sum()
+    return loss + _ratio(total, torch.stack(counts).sum().to(total.dtype), reduce_count)
+
+
+def fine_loss(
+    coarse: CoarseMatches,
+    fine: FineMatches,
+    keypoints1: Keypoints,
+    targets: Targets,
+    window_radius_px: float,
+    reduce_count: ReduceCount,
+) -> Tensor:
+    """Return the squared error of the expectation, weighted by its inverse standard deviation, a scalar.
+
+    The truth is `(warped keypoint 0 - keypoint 1) / window_radius_px`, supervised where the warp is valid and the
+    truth's max-norm is below 1. Keypoint 1 is detached here: the fine stage follows the detector, not the reverse. The
+    weights are detached and divided by their mean, so that a wide distribution does not lower the loss.
+    """
+    points1 = full_precision(keypoints1.points).detach()[coarse.batch, coarse.cell1]
+    truth = (targets.warped0[coarse.batch, coarse.cell0] - points1) / window_radius_px
+    supervised = targets.valid0[coarse.batch, coarse.cell0] & (truth.abs().amax(-1) < 1)
+    expectation = full_precision(fine.expectation)[supervised]
+    error = (expectation[:, :2] - truth[supervised]).square().sum(-1)
+    weight = 1 / expectation[:, 2].detach().clamp(min=_LEAST_STD)
+    return _ratio((weight * error).sum(), weight.sum(), reduce_count)
+
+
+def score_loss(keypoints0: Keypoints, keypoints1: Keypoints, targets: Targets, batch: PairBatch) -> Tensor:
+    """Return twice the squared difference of score 0 and score 1 at the warped place, (P,) for the P valid keypoints.
+
+    Score map 1 is sampled bilinearly; its value (row, col) sits at resized px (8 col, 8 row). Beyond the last unpadded
+    cell its value is carried on, as at the border of an unpadded image.
+    """
+    score1 = full_precision(keypoints1.score)
+    height, width = score1.shape[-2:]
+    mask = valid_cells(batch.view1).reshape(-1, height, width)
+    last = torch.stack([mask.any(1).sum(1), mask.any(2).sum(1)], -1)[:, None] - 1
+    place = (targets.warped0 / CELL).clamp(min=0).minimum(last)
+    size = torch.tensor([width, height], device=place.device).sub(1).clamp(min=1)
+    grid = (2 * place / size - 1)[:, None].to(score1.dtype)
+    sampled = F.grid_sample(score1, grid, mode="bilinear", padding_mode="border", align_corners=True).flatten(1)
+    difference = full_precision(keypoints0.score).flatten(1) - sampled
+    return 2 * difference[targets.valid0].square()
+
+
+def _keypoint_terms(
+    encoded: EncodedPair, targets: Targets, batch: PairBatch, config: CN, reduce_count: ReduceCount
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return location, repeatability and score consistency; the first two over both directions together."""
+    first, second = encoded.keypoints0, encoded.keypoints1
+    radius = config.KEYPOINT_RADIUS
+    T_0to1, T_1to0 = batch.T_0to1, invert_pose(batch.T_0to1)
+    there = _neighbours(first, second, targets.warped0, targets.valid0, batch.view0, batch.view1, T_0to1, radius)
+    back = _neighbours(second, first, targets.warped1, targets.valid1, batch.view1, batch.view0, T_1to0, radius)
+    distance, score = (torch.cat(values) for values in zip(there, back, strict=True))
+    location = _mean(distance, reduce_count)
+    # of all ranks, not of this one
+    count = distance.new_tensor(float(len(distance)))
+    mean = _ratio(reduce_count(distance.detach().sum()), count, reduce_count)
+    repeatability = _mean(score * (distance.detach() - mean), reduce_count)
+    consistency = score_loss(first, second, targets, batch)
+    return location, repeatability, _mean(consistency, reduce_count)
+
+
+def _neighbours(
+    keypoints: Keypoints,
+    others: Keypoints,
+    warped: Tensor,
+    valid: Tensor,
+    view: View,
+    other: View,
+    pose: Tensor,
+    radius: float,
+) -> tuple[Tensor, Tensor]:
+    """Return distance in px and sum of scores, (P,) each, of valid keypoints and the nearest of the other image.
+
+    Which one is nearest, and the depth, are constants; both keypoints' positions are differentiable.
+    """
+    points, other_points = full_precision(keypoints.points), full_precision(others.points)
+    nearest, distance = nearest_keypoint(warped, other_points.detach(), other, radius)
+    pair, cell = (valid & (distance < radius)).nonzero(as_tuple=True)
+    partner = nearest[pair, cell]
+    depth = _depth_at(view, points)[pair, cell]
+    in_space = transform(pose[pair], unproject(points[pair, cell][:, None], depth[:, None], view.K[pair]))
+    place = project(in_space, other.K[pair])[0].squeeze(1)
+    squared = (place - other_points[pair, partner]).square().sum(-1)
+    score = full_precision(keypoints.score).flatten(1)[pair, cell]
+    other_score = full_precision(others.score).flatten(1)[pair, partner]
+    return squared.clamp(min=_LEAST_SQUARED_DISTANCE).sqrt(), score + other_score
+
+
+def _depth_at(view: View, points: Tensor) -> Tensor:
+    """Return the depth at (N, P, 2) points, (N, P), detached; 0 where it is unknown."""
+    if view.depth is None:
+        return points.new_zeros(points.shape[:-1])
+    return sample_depth(view.depth, points.detach())
+
+
+def _negatives(confidence: Tensor, negative: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Return the summed focal loss of the negatives of one pair, both arguments (L, S).
+
+    Block by block and recomputed in the backward pass: beside the matrix itself nothing of its size is ever held.
+    """
+
+    def block_sum(p: Tensor, chosen: Tensor) -> Tensor:
+        p = full_precision(p).clamp(_CLAMP, 1 - _CLAMP)
+        return (alpha * p.pow(gamma) * -torch.log1p(-p)).masked_fill(~chosen, 0).sum()
+
+    rows = max(1, _BLOCK // confidence.shape[1])
+    sums = [
+        checkpoint(block_sum, *block, use_reentrant=False, preserve_rng_state=False)
+        for block in zip(torch.split(confidence, rows), torch.split(negative, rows), strict=True)
+    ]
+    return torch.stack(sums).sum()
+
+
+def _mean(values: Tensor, reduce_count: ReduceCount) -> Tensor:
+    """Return this rank's share of the mean of `values` (P,) over all ranks; 0 over an empty set."""
+    return _ratio(values.sum(), values.new_tensor(float(len(values))), reduce_count)
+
+
+def _ratio(total: Tensor, size: Tensor, reduce_count: ReduceCount) -> Tensor:
+    """Return a local sum over the ranks' mean of its local `size` (a count or a sum of weights, without gradient)."""
+    return total / reduce_count(size).clamp(min=_LEAST_COUNT)
+
+
+def _weigh(
+    coarse: Tensor,
+    fine: Tensor,
+    keypoint: Tensor,
+    repeatability: Tensor,
+    score: Tensor,
+    regulariser: Tensor,
+    config: CN,
+) -> LossTerms:
+    total = (
+        config.COARSE_WEIGHT * coarse
+        + config.FINE_WEIGHT * fine
+        + config.KEYPOINT_WEIGHT * keypoint
+        + config.REPEATABILITY_WEIGHT * repeatability
+        + config.SCORE_WEIGHT * score
+        + config.REGULARISER_WEIGHT * regulariser
+    )
+    return LossTerms(total, coarse, fine, keypoint, repeatability, score, regulariser)

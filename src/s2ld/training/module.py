@@ -1,0 +1,235 @@
+"""One training step and one validation step of S2LD, in the order in which the method is told."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from s2ld.config import CN, config_to_text
+from s2ld.errors import S2LDError
+from s2ld.evaluation.estimators import OpenCVRansac
+from s2ld.models.checkpoint import CONFIG_KEY
+from s2ld.models.network import S2LD
+from s2ld.training.ema import WeightAverage
+from s2ld.training.losses import detector_losses, matching_losses
+from s2ld.training.optim import build_optimizer, build_scheduler, run_scale
+from s2ld.training.targets import build_targets, select_fine
+from s2ld.training.validation import COLUMNS, detector_row, matcher_row, summarise
+from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, LossTerms, PairBatch, Prediction, Targets
+
+RIGHT_PX = 8.0  # resized px: a predicted match farther than a cell from the truth is wrong, in the training's log
+DETECTOR_MODULES = ("backbone", "keypoint_detector")
+"""Names of the top-level modules that make up the detector."""
+
+
+class S2LDModule(pl.LightningModule):
+    """The network and how it learns; the state dict has ``matcher.`` and, with an average, ``average.model.``.
+
+    Args:
+        config: the whole config.
+
+    Raises:
+        S2LDError: unknown stage or module to freeze.
+    """
+
+    def __init__(self, config: CN) -> None:
+        super().__init__()
+        self.config = config
+        self.matcher = S2LD(config.MODEL)
+        if config.TRAIN.CHANNELS_LAST:
+            self.matcher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._frozen = _frozen_modules(self.matcher, config.TRAIN)
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.average = WeightAverage(self.matcher, config.TRAIN.EMA_DECAY) if config.TRAIN.EMA_DECAY else None
+        self._estimator = OpenCVRansac(config.EVAL.OPENCV_THRESHOLD, config.EVAL.OPENCV_CONFIDENCE)
+        self._table = torch.zeros(0, len(COLUMNS))
+        self.train()
+
+    @property
+    def averaged(self) -> S2LD:
+        """The network that is validated and exported: the average where there is one."""
+        return self.matcher if self.average is None else cast("S2LD", self.average.model)
+
+    def restart_average(self) -> None:
+        """Let the average start from the weights that the matcher has now."""
+        if self.average is not None:
+            self.average.model.load_state_dict(self.matcher.state_dict())
+
+    def train(self, mode: bool = True) -> S2LDModule:
+        """Set the mode; frozen modules and, where asked for, batch normalisations stay in evaluation mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        if self.config.TRAIN.FREEZE_BATCHNORM:
+            for module in self.matcher.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch.
+
+        Raises:
+            S2LDError: the loss or the network's output is not finite.
+        """
+        if self.config.TRAIN.STAGE == "detector":
+            terms = self._detector_terms(batch)
+        else:
+            terms = self._matcher_terms(batch, batch_idx)
+        self._require_finite(terms.total, "the loss", batch)
+        for field in fields(terms):
+            self._log(f"loss/{field.name}", getattr(terms, field.name).detach(), batch, field.name == "total")
+        self._log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], batch)
+        return terms.total
+
+    def reduce_count(self, count: Tensor) -> Tensor:
+        """Return the mean of a count over the processes."""
+        if self.trainer.world_size == 1:
+            return count
+        return cast("Tensor", self.trainer.strategy.reduce(count.clone(), reduce_op="mean"))
+
+    def _matcher_terms(self, batch: PairBatch, batch_idx: int) -> LossTerms:
+        images0, images1 = batch.view0.images, batch.view1.images
+        encoded = self.matcher.encode(images0, images1)
+        confidence = self.matcher.confidence(encoded, images0.mask, images1.mask)
+        self._require_finite(confidence.sum(), "the confidence matrix", batch)
+        predicted = self.matcher.select(confidence, encoded, images0.mask, images1.mask)
+        targets = build_targets(encoded, batch, self.config.TARGETS)
+        coarse = select_fine(predicted, targets, batch, self.config.TARGETS, self._generator(batch_idx))
+        fine = self.matcher.refine(encoded, coarse)
+        self._log_matches(predicted, coarse, fine, targets, batch)
+        radius = self.matcher.window_radius_px
+        return matching_losses(
+            encoded, confidence, coarse, fine, targets, batch, self.config.LOSS, radius, self.reduce_count
+        )
+
+    def _detector_terms(self, batch: PairBatch) -> LossTerms:
+        encoded = _detect(self.matcher, batch)
+        self._require_finite(encoded.keypoints0.points.sum(), "a keypoint", batch)
+        targets = build_targets(encoded, batch, self.config.TARGETS)
+        return detector_losses(encoded, targets, batch, self.config.LOSS, self.reduce_count)
+
+    def _require_finite(self, value: Tensor, what: str, batch: PairBatch | None = None) -> None:
+        """Stop the run with one line; a broken output must be asked for, since a loss over no valid keypoint is 0."""
+        if not bool(value.isfinite()):
+            pairs = f" (pairs {list(batch.names)})" if batch else ""
+            raise S2LDError(
+                f"step {self.global_step}: {what} is not finite{pairs}; "
+                "lower TRAIN.CANONICAL_LR or TRAIN.GRAD_CLIP, or use TRAIN.PRECISION 32-true"
+            )
+
+    def _log_matches(
+        self, predicted: CoarseMatches, coarse: CoarseMatches, fine: FineMatches, targets: Targets, batch: PairBatch
+    ) -> None:
+        """Log matches a pair and which share of the checkable predicted ones is right."""
+        self._log("train/matches", len(predicted) / batch.size, batch)
+        self._log("train/true_matches", len(targets.batch) / batch.size, batch)
+        valid = (coarse.confidence > 0) & targets.valid0[coarse.batch, coarse.cell0]
+        error = (fine.points1.detach() - targets.warped0[coarse.batch, coarse.cell0]).norm(dim=1)
+        right = (valid & (error < RIGHT_PX)).sum()
+        self._log("train/precision", right / valid.sum().clamp(min=1), batch)
+
+    def _log(self, name: str, value: Any, batch: PairBatch, bar: bool = False) -> None:
+        self.log(name, value, batch_size=batch.size, prog_bar=bar)
+
+    def _generator(self, batch_idx: int) -> torch.Generator:
+        """Return this micro-step's random numbers, a function of seed, step and process, the same after a resume."""
+        accumulate = self.config.TRAIN.ACCUMULATE
+        micro = self.global_step * accumulate + batch_idx % accumulate
+        state = np.random.SeedSequence((self.config.TRAIN.SEED, micro, self.global_rank)).generate_state(1)
+        return torch.Generator().manual_seed(int(state[0]))
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the norm of the gradient before it is clipped; a broken one stops the run before a checkpoint takes it.
+
+        Raises:
+            S2LDError: the gradient is not finite (with float16, Lightning's scaler skips such steps instead).
+        """
+        norm = nn.utils.get_total_norm([p.grad for p in self.matcher.parameters() if p.grad is not None])
+        self.log("train/gradient_norm", norm)
+        if self.config.TRAIN.PRECISION != "16-mixed":
+            self._require_finite(norm, "the gradient")
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then let the average follow."""
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.update(self.matcher, self.global_step)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW and its schedule, stepped once an optimiser step."""
+        train = self.config.TRAIN
+        scale = run_scale(self.config, self.trainer.world_size)
+        optimizer = build_optimizer([self.matcher], scale.learning_rate, train.WEIGHT_DECAY)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": build_scheduler(optimizer, train), "interval": "step"},
+        }
+
+    def on_validation_epoch_start(self) -> None:
+        """Make room for one row a validation pair."""
+        self._layout: list[tuple[str, int]] = self.trainer.datamodule.val_layout  # type: ignore[attr-defined]
+        pairs = sum(count for _, count in self._layout)
+        self._table = torch.zeros(pairs, len(COLUMNS), dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Prediction]:
+        """Measure one pair with the averaged weights; returns the prediction, for figures (a detector makes none)."""
+        row = batch_idx * self.trainer.world_size + self.global_rank
+        if self.config.TRAIN.STAGE == "detector":
+            encoded = _detect(self.averaged, batch)
+            targets = build_targets(encoded, batch, self.config.TARGETS)
+            self._table[row] = detector_row(encoded, targets, batch)
+            return {}
+        prediction: Prediction = self.averaged(batch.view0.images, batch.view1.images)
+        targets = build_targets(prediction.encoded, batch, self.config.TARGETS)
+        estimator, seed = self._estimator, self.config.EVAL.SEED
+        self._table[row] = matcher_row(prediction, targets, batch, estimator, seed)
+        return {"prediction": prediction}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of each source, and the mean of their scores, ``val/score``, which chooses the best one."""
+        table = self._table
+        if self.trainer.world_size > 1:
+            table = cast("Tensor", self.trainer.strategy.reduce(table, reduce_op="sum"))
+        scores, lines, first = [], [], 0
+        for name, count in self._layout:
+            metrics = summarise(table[first : first + count].cpu().numpy())
+            first += count
+            scores.append(metrics["score"])
+            lines.append(f"{name} " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+            self.log_dict({f"val_{name}/{key}": value for key, value in metrics.items()}, rank_zero_only=False)
+        self.log("val/score", float(np.mean(scores)), prog_bar=True)
+        rank_zero_info(f"step {self.global_step}: {'; '.join(lines)}")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the config into the checkpoint."""
+        checkpoint[CONFIG_KEY] = config_to_text(self.config)
+
+
+def _frozen_modules(matcher: S2LD, config: CN) -> list[nn.Module]:
+    """Return the top-level modules that do not learn, by TRAIN.FREEZE and TRAIN.STAGE."""
+    children = dict(matcher.named_children())
+    unknown = [name for name in config.FREEZE if name not in children]
+    if unknown:
+        raise S2LDError(f"TRAIN.FREEZE: unknown module {unknown[0]}; the network has {', '.join(children)}")
+    if config.STAGE not in ("matcher", "detector"):
+        raise S2LDError(f"TRAIN.STAGE {config.STAGE!r} is unknown; use matcher or detector")
+    idle = [name for name in children if name not in DETECTOR_MODULES] if config.STAGE == "detector" else []
+    return [children[name] for name in dict.fromkeys([*config.FREEZE, *idle])]
+
+
+def _detect(matcher: S2LD, batch: PairBatch) -> EncodedPair:
+    """Run backbone and detector only; what comes after them is empty."""
+    keypoints0, keypoints1 = matcher.detect(batch.view0.images), matcher.detect(batch.view1.images)
+    nothing = keypoints0.score.new_zeros(0)
+    none = Features(nothing, nothing)
+    return EncodedPair(none, none, keypoints0, keypoints1, nothing, nothing)

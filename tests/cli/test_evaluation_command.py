@@ -1,0 +1,87 @@
+"""`test.py` from configs to report, with a small random network on two small photographs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from s2ld.cli.test import main, script
+from s2ld.config import build_config
+from s2ld.errors import S2LDError
+from s2ld.models.checkpoint import save_weights
+from s2ld.models.network import S2LD
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+LITE = CONFIGS / "s2ld/outdoor/s2ld_lite.yaml"
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (24, 34), np.uint8)
+    image = cv2.resize(coarse, (136, 96), interpolation=cv2.INTER_CUBIC)
+    entries = []
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image[:, 2 * number : 2 * number + 128])
+        K = [[100.0, 0, 63.5], [0, 100.0, 47.5], [0, 0, 1]]
+        T = np.eye(4)
+        T[0, 3] = -1.0
+        entries.append({"image0": "0.png", "image1": f"{number}.png", "K0": K, "K1": K, "T_0to1": T.tolist()})
+    (tmp_path / "pairs.json").write_text(json.dumps(entries))
+    torch.manual_seed(0)
+    config = build_config([LITE])
+    save_weights(tmp_path / "w.safetensors", S2LD(config.MODEL).state_dict(), config)
+    arguments = [CONFIGS / "data/posed_pairs.yaml", LITE, "--weight", tmp_path / "w.safetensors"]
+    arguments += ["--dump", tmp_path / "dump", "--device", "cpu", "DATA.POSED_PAIRS.ROOT", tmp_path]
+    overrides = ["DATA.TEST_LONG_SIDE", "128", "DATA.WORKERS", "0", "MODEL.MATCH.THRESHOLD", "0.0"]
+    return [*map(str, arguments), *overrides]
+
+
+def test_report_is_written_and_the_cache_is_reused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = main(command)
+    assert numbers["pairs"] == 3
+    assert numbers["matches"] > 0
+    printed = capsys.readouterr().out
+    assert "pixel frame: edge" in printed
+    assert "MATCH.THRESHOLD 0.0" in printed
+    assert "come from the weights" not in printed
+    names = {path.name for path in (tmp_path / "dump").iterdir()}
+    assert {"predictions.h5", "results.json", "results.csv", "table.md", "curve.png"} < names
+    assert {name for name in names if name.startswith("pair")} == {f"pair_rank{rank:04d}.jpg" for rank in range(3)}
+    content = json.loads((tmp_path / "dump/results.json").read_text())
+    assert content["scores"] == pytest.approx(numbers)
+    again = main([*command, "EVAL.OPENCV_THRESHOLD", "1.0"])
+    assert "are kept" in capsys.readouterr().out
+    assert again["matches"] == numbers["matches"]
+    assert main([*command, "--limit", "2"])["pairs"] == 2
+
+
+def test_settings_of_weights_and_of_the_command_are_told_apart(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*command, "--limit", "1", "MODEL.POSITION.FORM", "released", "MODEL.MATCH.BORDER", "1"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if "come from the weights" in line)
+    assert "MODEL.POSITION.FORM intended (not released)" in line
+    assert "MATCH" not in line
+
+
+def test_bad_input_is_one_line_and_status_2(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for extra in (["--limit", "0"], ["MODEL.MATCH.TRESHOLD", "0.1"], ["--weight", "absent.pt"], ["--device", "tpu9"]):
+        assert script([*command, *extra]) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1
+        assert error[0].startswith("test.py: ")
+
+
+def test_another_backbone_wants_the_authors_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    configs = [CONFIGS / "data/posed_pairs.yaml", CONFIGS / "s2ld/outdoor/s2ld_kp_ds_dense.yaml"]
+    with pytest.raises(S2LDError, match=r"s2ld-e2e-inference\.pt.*https"):
+        main([str(path) for path in configs])

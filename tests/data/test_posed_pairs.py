@@ -1,0 +1,89 @@
+"""Folders with a pairs.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from s2ld.config import CN, build_config
+from s2ld.data.posed_pairs import PosedPairs
+from s2ld.errors import S2LDError
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+K = [[100.0, 0.0, 59.5], [0.0, 110.0, 39.5], [0.0, 0.0, 1.0]]
+ROTATION = [[0.0, -1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 3.0], [0.0, 0.0, 0.0, 1.0]]
+
+
+def data_config(root: Path, long_side: int = 60) -> CN:
+    return build_config([], ["DATA.POSED_PAIRS.ROOT", str(root), "DATA.TEST_LONG_SIDE", str(long_side)]).DATA
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {"image0": "a.png", "image1": "b.png", "K0": K, "K1": K, "T_0to1": ROTATION, "angle_deg": 1.0, **changes}
+
+
+def write(folder: Path, content: Any) -> Path:
+    (folder / "pairs.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return folder
+
+
+def test_pair_is_resized_with_its_intrinsics(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(120, dtype=np.uint8), (80, 1))
+    cv2.imwrite(str(tmp_path / "a.png"), ramp)
+    cv2.imwrite(str(tmp_path / "b.png"), ramp[:, ::-1])
+    source = PosedPairs(data_config(write(tmp_path, [entry()])))
+    sample = source[0]
+    assert len(source) == 1
+    assert sample.view0.image.shape == (1, 40, 56)
+    assert sample.view0.scale == (120 / 56, 2.0)
+    assert sample.view0.depth is None
+    assert (sample.view0.name, sample.view1.name) == ("a.png", "b.png")
+    assert torch.equal(sample.T_0to1, torch.tensor(ROTATION))
+    # the principal point is the image centre, before and after
+    assert torch.allclose(sample.view0.K[:2, 2], torch.tensor([27.5, 19.5]))
+    assert torch.allclose(sample.view0.K.diagonal()[:2], torch.tensor([100 * 56 / 120, 55.0]))
+    # a ramp shows that pixel edges are aligned: resized pixel p lies at (p + 1/2) scale - 1/2
+    expected = (np.arange(56) + 0.5) * 120 / 56 - 0.5
+    assert np.abs(255 * sample.view0.image[0, 20].numpy() - expected)[2:-2].max() < 1.0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "not JSON"),
+        ([], "at least one pair"),
+        ({"a": 1}, "must be a list"),
+        ([entry(), 3], "pair 1: must be an object"),
+        ([{"image0": "a.png"}], "pair 0: lacks image1, K0, K1, T_0to1"),
+        ([entry(K1=[[1, 2], [3, 4]])], "pair 0: K1 must be 3 rows"),
+        ([entry(K0="K")], "pair 0: K0"),
+        ([entry(T_0to1=np.full((4, 4), 2.0).tolist())], "pair 0: T_0to1 holds no rotation"),
+        ([entry(T_0to1=np.diag([1.0, 1.0, -1.0, 1.0]).tolist())], "no rotation"),
+    ],
+)
+def test_malformed_list_is_told_in_one_line(tmp_path: Path, content: Any, words: str) -> None:
+    with pytest.raises(S2LDError, match=words) as error:
+        PosedPairs(data_config(write(tmp_path, content)))
+    assert str(tmp_path / "pairs.json") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_list_and_image_are_named(tmp_path: Path) -> None:
+    with pytest.raises(S2LDError, match=r"pairs\.json.*POSED_PAIRS\.ROOT"):
+        PosedPairs(data_config(tmp_path))
+    source = PosedPairs(data_config(write(tmp_path, [entry()])))
+    with pytest.raises(S2LDError, match=r"a\.png"):
+        source[0]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
+def test_the_real_facades() -> None:
+    source = PosedPairs(data_config(SHARED / "posed_pairs/facades", 640))
+    assert len(source) == 59
+    assert source[58].view1.image.shape == (1, 424, 640)

@@ -1,0 +1,138 @@
+"""Every measure against a slow, obvious one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from s2ld.evaluation.cache import PairPrediction, PairTruth
+from s2ld.evaluation.estimators import Pose
+from s2ld.evaluation.metrics import (
+    ImageFrame,
+    endpoint_errors,
+    epipolar_distances,
+    pose_auc,
+    pose_error_degrees,
+    share_below,
+    to_image_frame,
+)
+
+
+def rotation(axis: np.ndarray, degrees: float) -> np.ndarray:
+    """Rodrigues' formula."""
+    x, y, z = axis / np.linalg.norm(axis)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    angle = np.radians(degrees)
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+def motion(rng: np.random.Generator) -> np.ndarray:
+    T = np.eye(4)
+    T[:3, :3] = rotation(rng.normal(size=3), rng.uniform(5, 40))
+    T[:3, 3] = rng.normal(size=3)
+    return T
+
+
+def slow_auc(errors: list[float], threshold: float, steps: int = 400_000) -> float:
+    """The area by summing thin vertical strips under the recall curve."""
+    points = [(0.0, 0.0)] + [(e, (i + 1) / len(errors)) for i, e in enumerate(sorted(errors)) if e < threshold]
+    points.append((threshold, points[-1][1]))
+    x = (np.arange(steps) + 0.5) * threshold / steps
+    return float(np.interp(x, [p[0] for p in points], [p[1] for p in points]).mean())
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        [1.0],
+        [math.inf],
+        [math.inf, math.inf, 3.0],
+        list(np.random.default_rng(0).uniform(0, 30, 40)),
+        [*np.random.default_rng(1).exponential(4, 25), math.inf, math.inf],
+        [0.0, 0.0, 7.0],
+    ],
+)
+def test_auc_agrees_with_strips(errors: list[float]) -> None:
+    for area, threshold in zip(pose_auc(errors), (5, 10, 20), strict=True):
+        assert area == pytest.approx(slow_auc(errors, threshold), abs=1e-5)
+
+
+def test_auc_by_hand() -> None:
+    # one pair at 2 degrees: a triangle up to 2, then full recall up to 5
+    assert pose_auc([2.0], [5.0]) == pytest.approx([(2 / 2 + 3) / 5], abs=1e-12)
+    # an error just at the threshold is not below it
+    assert pose_auc([5.0], [5.0]) == [0.0]
+    # two of four pairs: (0, 0) (1, 1/4) (3, 2/4), constant to 10
+    assert pose_auc([3.0, 1.0, 20.0, math.inf], [10.0]) == pytest.approx([(0.125 + 0.75 + 3.5) / 10], abs=1e-12)
+
+
+def slow_pose_error(T: np.ndarray, R: np.ndarray, t: np.ndarray) -> float:
+    cosine = (np.trace(T[:3, :3].T @ R) - 1) / 2
+    angle = math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
+    across = math.degrees(math.acos(np.dot(T[:3, 3], t) / np.linalg.norm(T[:3, 3]) / np.linalg.norm(t)))
+    return max(angle, min(across, 180 - across))
+
+
+def test_pose_error_agrees_with_arc_cosines() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        T, estimate = motion(rng), motion(rng)
+        pose = Pose(estimate[:3, :3], estimate[:3, 3], np.ones(5, bool))
+        assert pose_error_degrees(pose, T) == pytest.approx(slow_pose_error(T, pose.R, pose.t), abs=1e-6)
+    assert pose_error_degrees(None, np.eye(4)) == math.inf
+    flipped = Pose(T[:3, :3], -T[:3, 3], np.ones(5, bool))
+    assert pose_error_degrees(flipped, T) == pytest.approx(0, abs=1e-6)
+
+
+def test_epipolar_distance_agrees_with_point_line_distances() -> None:
+    rng = np.random.default_rng(3)
+    K0 = np.array([[500.0, 0, 320], [0, 520, 240], [0, 0, 1]])
+    K1 = np.array([[400.0, 0, 300], [0, 410, 200], [0, 0, 1]])
+    T = motion(rng)
+    points0, points1 = rng.uniform(0, 600, (30, 2)), rng.uniform(0, 600, (30, 2))
+    fast = epipolar_distances(ImageFrame(points0, points1, K0, K1), T)
+    cross = np.array([[0, -T[2, 3], T[1, 3]], [T[2, 3], 0, -T[0, 3]], [-T[1, 3], T[0, 3], 0]])
+    E = cross @ T[:3, :3]
+    for i in range(30):
+        ray0, ray1 = np.linalg.solve(K0, [*points0[i], 1]), np.linalg.solve(K1, [*points1[i], 1])
+        line1, line0 = E @ ray0, E.T @ ray1
+        in1 = (ray1 @ line1) / math.hypot(line1[0], line1[1])
+        in0 = (ray0 @ line0) / math.hypot(line0[0], line0[1])
+        assert fast[i] == pytest.approx(in0**2 + in1**2, rel=1e-6)
+
+
+def test_share_below_counts_and_takes_none_for_zero() -> None:
+    assert share_below(np.array([1e-5, 2e-4, 1e-4, 1.0]), 1e-4) == 0.25
+    assert share_below(np.zeros(0), 1e-4) == 0.0
+
+
+def prediction(points: np.ndarray, scale: tuple[float, float]) -> PairPrediction:
+    K = np.array([[300.0, 0, 159.5], [0, 310, 119.5], [0, 0, 1]], np.float32)
+    size = (320, 240)
+    ones, scales = np.ones(len(points), np.float32), np.array(scale, np.float32)
+    T = np.eye(4, dtype=np.float32)
+    return PairPrediction(("a", "b"), (size, size), points, points, ones, ones, K, K, scales, np.ones(2, "f4"), T)
+
+
+@pytest.mark.parametrize("frame", ["edge", "lineage"])
+def test_image_frame(frame: str) -> None:
+    points = np.array([[10.0, 20.0], [0.0, 0.0]], np.float32)
+    result = to_image_frame(prediction(points, (2.0, 3.0)), frame)  # type: ignore[arg-type]
+    expected = [[20.5, 61.0], [0.5, 1.0]] if frame == "edge" else [[20, 60], [0, 0]]
+    assert result.points0 == pytest.approx(np.array(expected))
+    assert result.points1 == pytest.approx(points)
+    # the camera is that of the photograph, whose centre (640 x 720 px) is at 319.5, 359.5
+    assert np.allclose(result.K0, [[600, 0, 319.5], [0, 930, 359.5], [0, 0, 1]])
+
+
+def test_endpoint_errors_by_hand() -> None:
+    truth = PairTruth(
+        np.array([[3.0, 4.0], [1.0, 1.0], [9.0, 9.0]], np.float32),
+        np.array([True, True, False]),
+        np.array([True, False, False]),
+        np.zeros(0, np.float32),
+    )
+    errors = endpoint_errors(np.zeros((3, 2), np.float32), truth)
+    assert errors.tolist() == [5.0, math.inf]  # known and visible, known and hidden; the unknown one says nothing

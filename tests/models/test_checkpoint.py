@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_networks import tiny_config, tiny_network
+
+from s2ld.errors import S2LDError
+from s2ld.models.checkpoint import load_model, load_strict, read_weights, save_weights
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_round_trip_keeps_weights_config_and_metadata(tmp_path: Path) -> None:
+    network, config = tiny_network(), tiny_config("TRAIN.SEED", "7")
+    save_weights(tmp_path / "a.safetensors", network, config, {"steps": "12"})
+    file = read_weights(tmp_path / "a.safetensors")
+    assert file.config == config
+    assert file.metadata["steps"] == "12"
+    loaded, loaded_config = load_model(tmp_path / "a.safetensors")
+    assert loaded_config == config
+    assert not loaded.training
+    for key, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path: Path) -> None:
+    network, config = tiny_network(), tiny_config()
+    save_weights(tmp_path / "full.safetensors", network, config)
+    save_weights(tmp_path / "half.safetensors", network, config, half=True)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.75 * (tmp_path / "full.safetensors").stat().st_size
+    loaded, _ = load_model(tmp_path / "half.safetensors")
+    for key, value in network.state_dict().items():
+        assert loaded.state_dict()[key].dtype == value.dtype
+        torch.testing.assert_close(loaded.state_dict()[key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_overrides_reach_the_network(tmp_path: Path) -> None:
+    save_weights(tmp_path / "a.safetensors", tiny_network(), tiny_config())
+    network, config = load_model(tmp_path / "a.safetensors", model_overrides=["MODEL.MATCH.THRESHOLD", "0.7"])
+    assert network.sparse_matching.threshold == 0.7
+    assert config.MODEL.MATCH.THRESHOLD == 0.7
+
+
+def test_foreign_weights_are_named_in_one_line() -> None:
+    network = tiny_network()
+    state = network.state_dict()
+    shape = tuple(state["backbone.coarse_out.weight"].shape)
+    state["backbone.coarse_out.weight"] = torch.zeros(1)
+    state["foreign.weight"] = torch.zeros(1)
+    del state["s2ld_coarse.layers.0.norm1.bias"]
+    with pytest.raises(S2LDError) as caught:
+        load_strict(network, state, "other.pt")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("other.pt: ")
+    assert "1 missing (s2ld_coarse.layers.0.norm1.bias)" in message
+    assert "1 unexpected (foreign.weight)" in message
+    assert f"1 of another shape (backbone.coarse_out.weight (1,) for {shape})" in message
+
+
+@pytest.mark.parametrize("name", ["evil.pt", "evil.ckpt"])
+def test_nothing_in_a_hostile_file_runs(tmp_path: Path, name: str) -> None:
+    mark = tmp_path / "executed"
+    torch.save({"state_dict": {"matcher.a": Hostile(mark)}}, tmp_path / name)
+    with pytest.raises(S2LDError, match=name):
+        read_weights(tmp_path / name)
+    assert not mark.exists()
+    (tmp_path / name).write_bytes(pickle.dumps(Hostile(mark)))
+    with pytest.raises(S2LDError, match=name):
+        read_weights(tmp_path / name)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["broken.pt", "broken.safetensors", "broken.ckpt"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"PK\x03\x04 half a zip"])
+def test_broken_files_are_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(S2LDError, match=name) as caught:
+        read_weights(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_file_without_tensors_are_named(tmp_path: Path) -> None:
+    with pytest.raises(S2LDError, match=r"absent\.pt: no such weight file"):
+        read_weights(tmp_path / "absent.pt")
+    torch.save({"state_dict": {}}, tmp_path / "empty.ckpt")
+    with pytest.raises(S2LDError, match=r"empty\.ckpt: holds no state dict"):
+        read_weights(tmp_path / "empty.ckpt")

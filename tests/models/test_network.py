@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_networks import random_images, tiny_config, tiny_network
+from torch.utils.flop_counter import FlopCounterMode
+
+from s2ld.config import build_config
+from s2ld.errors import S2LDError
+from s2ld.models.network import S2LD
+from s2ld.types import CoarseMatches
+
+LITE = Path(__file__).parents[2] / "configs/s2ld/outdoor/s2ld_lite.yaml"
+
+
+@pytest.mark.parametrize("window", ["3", "5", "7"])
+@pytest.mark.parametrize("stride", ["2", "4"])
+@pytest.mark.parametrize("attention", ["linear", "full"])
+def test_shapes_of_every_variant(window: str, stride: str, attention: str) -> None:
+    network = tiny_network(
+        "MODEL.FINE.WINDOW", window, "MODEL.BACKBONE.FINE_STRIDE", stride, "MODEL.COARSE.ATTENTION", attention,
+        "MODEL.FINE.ATTENTION", attention, "MODEL.DESCRIPTORS", "True",
+    )  # fmt: skip
+    with torch.no_grad():
+        p = network(random_images(2, 64, 96), random_images(2, 80, 72, seed=1))
+    assert p.confidence.shape == (2, 8 * 12, 10 * 9)
+    assert p.encoded.features0.coarse.shape == (2, 32, 8, 12)
+    assert p.encoded.features1.fine.shape == (2, 16, 80 // int(stride), 72 // int(stride))
+    assert p.encoded.keypoints1.points.shape == (2, 90, 2)
+    m = len(p.coarse)
+    assert m > 0
+    assert p.fine.points0.shape == p.fine.points1.shape == (m, 2)
+    assert p.fine.expectation.shape == (m, 3)
+    assert p.fine.descriptors0 is not None
+    assert p.fine.descriptors0.shape == (m, 32 + 16)
+
+
+def test_point0_is_the_keypoint_and_point1_lies_in_its_window() -> None:
+    network = tiny_network()
+    with torch.no_grad():
+        p = network(random_images(1, 64, 96), random_images(1, 64, 96, seed=1))
+    keypoints0, keypoints1 = p.encoded.keypoints0, p.encoded.keypoints1
+    assert torch.equal(p.fine.points0, keypoints0.points[p.coarse.batch, p.coarse.cell0])
+    shift = p.fine.points1 - keypoints1.points[p.coarse.batch, p.coarse.cell1]
+    torch.testing.assert_close(shift, 4 * p.fine.expectation[:, :2], rtol=1e-4, atol=1e-4)
+    assert shift.abs().max() <= 4
+
+
+def test_keypoints_lie_around_the_corners_of_their_cells() -> None:
+    keypoints = tiny_network().detect(random_images(2, 40, 56))
+    row, column = torch.meshgrid(torch.arange(5), torch.arange(7), indexing="ij")
+    corners = 8.0 * torch.stack([column, row], -1).reshape(-1, 2)
+    offset = keypoints.offset.flatten(2).transpose(1, 2)
+    torch.testing.assert_close(keypoints.points, corners + 4 * offset)
+    assert offset.abs().max() <= 1.2
+    assert ((keypoints.score >= 0) & (keypoints.score <= 1)).all()
+
+
+def test_detect_agrees_with_matching() -> None:
+    network, images = tiny_network(), random_images(1, 64, 96)
+    with torch.no_grad():
+        alone = network.detect(images)
+        pair = network.encode(images, random_images(1, 64, 96, seed=1)).keypoints0
+    torch.testing.assert_close(alone.points, pair.points, rtol=1e-4, atol=1e-4)
+
+
+def test_images_of_one_size_go_through_together_and_others_apart() -> None:
+    network, small, large = tiny_network(), random_images(1, 64, 96), random_images(1, 80, 72, seed=1)
+    with torch.no_grad():
+        apart = network.encode(small, large)
+        together = network.encode(small, small)
+    torch.testing.assert_close(apart.features0.fine, together.features0.fine, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(apart.features1.fine, network.backbone(large.image).fine, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(apart.coarse0, together.coarse0)  # what the other image shows matters here
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 640), (16, 24)])
+def test_tiny_images_give_no_match_and_no_error(size: tuple[int, int]) -> None:
+    with torch.no_grad():
+        p = tiny_network()(random_images(1, *size), random_images(1, 64, 64))
+    assert len(p.coarse) == 0
+    assert p.fine.points1.shape == (0, 2)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_match_and_one_match_train(count: int) -> None:
+    network = tiny_network().train()
+    encoded = network.encode(random_images(1, 64, 64), random_images(1, 64, 64, seed=1))
+    index = torch.full((count,), 27)
+    matches = CoarseMatches(torch.zeros(count, dtype=torch.long), index, index, torch.ones(count))
+    fine = network.refine(encoded, matches)
+    fine.points1.sum().backward()
+    gradients = [p.grad for p in network.s2ld_fine.parameters()]
+    assert all(g is not None and g.isfinite().all() for g in gradients)
+    assert any(g.abs().max() > 0 for g in gradients if g is not None) == (count == 1)
+
+
+def test_score_filter_keeps_a_part() -> None:
+    images0, images1 = random_images(1, 160, 160), random_images(1, 160, 160, seed=1)
+    plain = tiny_network()
+    strict = tiny_network(
+        "MODEL.SCORE_FILTER.ENABLED", "True", "MODEL.SCORE_FILTER.MIN_MATCHES", "2",
+        "MODEL.SCORE_FILTER.THRESHOLD", "0.99",
+    )  # fmt: skip
+    with torch.no_grad():
+        everything, part = plain(images0, images1), strict(images0, images1)
+    assert 2 < len(part.coarse) < len(everything.coarse)
+    assert part.fine.score.min() > 0.5 * everything.fine.score.max()
+
+
+def test_channels_last_changes_nothing() -> None:
+    network, images = tiny_network(), (random_images(1, 64, 96), random_images(1, 64, 96, seed=1))
+    with torch.no_grad():
+        plain = network(*images)
+        fast = network.to(memory_format=torch.channels_last)(*images)
+    torch.testing.assert_close(plain.confidence, fast.confidence, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(plain.fine.points1, fast.fine.points1, rtol=1e-3, atol=1e-3)
+
+
+def test_lite_stays_within_its_budget() -> None:
+    """30 GFLOP (two a multiply-add) for a 640×480 pair with 1,000 matches, 6 M parameters."""
+    network = S2LD(build_config([LITE]).MODEL).eval()
+    assert sum(p.numel() for p in network.parameters()) <= 6e6
+    index = torch.arange(1000)
+    matches = CoarseMatches(torch.zeros(1000, dtype=torch.long), index, index, torch.ones(1000))
+    images = random_images(1, 480, 640)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        encoded = network.encode(images, images)
+        network.confidence(encoded)
+        network.refine(encoded, matches)
+    assert counter.get_total_flops() <= 30e9
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("MODEL.BACKBONE.TYPE", "vgg"),
+        ("MODEL.BACKBONE.FINE_STRIDE", "8"),
+        ("MODEL.BACKBONE.TYPE", "resnet_fpn", "MODEL.BACKBONE.FINE_STRIDE", "4"),
+    ],
+)
+def test_impossible_backbones_are_named(overrides: tuple[str, ...]) -> None:
+    with pytest.raises(S2LDError, match=r"MODEL\.BACKBONE"):
+        S2LD(tiny_config(*overrides).MODEL)

@@ -1,0 +1,255 @@
+"""The public matcher: any image in, points in its own pixels out, and one line for what is no image."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from s2ld import Matcher, S2LDError
+from s2ld.config import build_config
+from s2ld.matcher import choose_device, to_array
+from s2ld.models.network import S2LD
+from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, ImageBatch, Keypoints, Prediction
+
+LITE = Path(__file__).parents[1] / "configs/s2ld/outdoor/s2ld_lite.yaml"
+
+
+class FixedNetwork(nn.Module):
+    """Finds the same three matches, in resized px, in every pair, and remembers what it was shown."""
+
+    points0 = torch.tensor([[0.0, 0.0], [15.5, 7.25], [31.0, 23.0]])
+    points1 = torch.tensor([[1.0, 2.0], [3.0, 4.0], [-0.5, -0.5]])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sparse_matching = nn.Identity()
+        self.shown: list[Tensor] = []
+
+    def detect(self, images: ImageBatch) -> Keypoints:
+        self.shown.append(images.image)
+        score = torch.tensor([0.2, 0.9, 0.5])
+        return Keypoints(torch.zeros(1, 2, 1, 3), score.view(1, 1, 1, 3), self.points0[None])
+
+    def forward(self, images0: ImageBatch, images1: ImageBatch) -> Prediction:
+        keypoints = self.detect(images0), self.detect(images1)
+        features = Features(torch.zeros(0), torch.zeros(0))
+        encoded = EncodedPair(features, features, *keypoints, torch.zeros(0), torch.zeros(0))
+        cell = torch.arange(3)
+        coarse = CoarseMatches(torch.zeros_like(cell), cell, cell, torch.tensor([0.3, 0.6, 0.9]))
+        fine = FineMatches(self.points0, self.points1, torch.zeros(3, 3), torch.tensor([0.1, 0.2, 0.3]))
+        return Prediction(encoded, torch.zeros(1, 3, 3), coarse, fine)
+
+
+def fixed(**options: Any) -> Matcher:
+    return Matcher(FixedNetwork(), device="cpu", **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def lite() -> S2LD:
+    torch.manual_seed(3)
+    return S2LD(build_config([LITE]).MODEL)
+
+
+@pytest.fixture(scope="module")
+def matcher(lite: S2LD) -> Matcher:
+    return Matcher(lite, threshold=0.0, max_side=128, device="cpu")
+
+
+def photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (max(1, height // 6), max(1, width // 6), 3), np.uint8)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def test_points_come_back_with_pixel_edges_aligned() -> None:
+    matches = fixed(size=(32, 24))(np.zeros((240, 64), np.uint8), np.zeros((24, 32, 3), np.uint8))
+    assert np.allclose(matches.points0, [[0.5, 4.5], [31.5, 77.0], [62.5, 234.5]])  # scale 2 and 10: (p + ½) s − ½
+    assert np.allclose(matches.points1, FixedNetwork.points1)  # scale 1
+    assert np.allclose(matches.confidence, [0.3, 0.6, 0.9])
+    assert np.allclose(matches.score, [0.1, 0.2, 0.3])
+    assert {a.dtype for a in (matches.points0, matches.points1, matches.confidence, matches.score)} == {
+        np.dtype("float32")
+    }
+
+
+def test_a_dot_is_found_where_it_is() -> None:
+    """The resized image and the returned coordinates belong together: a dot's centre of mass survives the way back."""
+    image = np.zeros((301, 403), np.uint8)
+    image[100:113, 200:217] = 255  # centre (208, 106)
+    shown = fixed(max_side=200)
+    shown(image, image)
+    network = shown.model
+    assert isinstance(network, FixedNetwork)
+    small = network.shown[0][0, 0]
+    y, x = (small.sum(1) * torch.arange(small.shape[0])).sum(), (small.sum(0) * torch.arange(small.shape[1])).sum()
+    centre = torch.stack([x, y]) / small.sum()
+    network.points0 = centre[None].expand(3, 2)
+    assert np.allclose(shown(image, image).points0, [208, 106], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, (640, 480)),
+        ({"max_side": 100}, (96, 72)),
+        ({"max_side": -1}, (1200, 896)),
+        ({"size": (321, 250)}, (320, 248)),
+    ],
+)
+def test_size_the_network_sees(options: dict[str, Any], expected: tuple[int, int]) -> None:
+    matcher = fixed(**options)
+    matcher(np.zeros((900, 1200), np.uint8), np.zeros((900, 1200), np.uint8))
+    assert isinstance(matcher.model, FixedNetwork)
+    assert matcher.model.shown[0].shape == (1, 1, expected[1], expected[0])
+    assert matcher.resized_size(1200, 900) == expected
+
+
+def test_detect_orders_by_score() -> None:
+    points, score = fixed(size=(32, 24)).detect(np.zeros((48, 64), np.uint8))
+    assert np.allclose(score, [0.9, 0.5, 0.2])
+    assert np.allclose(points, [[31.5, 15.0], [62.5, 46.5], [0.5, 0.5]])
+
+
+def test_every_form_of_an_image_gives_the_same_matches(matcher: Matcher, tmp_path: Path) -> None:
+    image = photo(96, 128)
+    path = tmp_path / "a b.png"
+    cv2.imwrite(str(path), image[..., ::-1])
+    pillow = pytest.importorskip("PIL.Image")
+    alpha = np.concatenate([image, np.full_like(image[..., :1], 9)], 2)
+    forms = [
+        path,
+        str(path),
+        alpha,
+        image / 255,
+        (image / 255).astype(np.float32),
+        image.astype(np.uint16) * 257,
+        image[:, ::-1][:, ::-1],
+        torch.from_numpy(image).permute(2, 0, 1),
+        torch.from_numpy(image).permute(2, 0, 1) / 255,
+        pillow.fromarray(image),
+        pillow.fromarray(alpha),
+    ]
+    expected = matcher(image, image)
+    assert len(expected) > 10
+    for form in forms:
+        found = matcher(form, image)
+        assert np.allclose(found.points0, expected.points0)
+        assert np.allclose(found.points1, expected.points1, atol=1e-4)
+
+
+def test_grey_forms_agree() -> None:
+    grey = photo(40, 48)[..., 0]
+    pillow = pytest.importorskip("PIL.Image")
+    for form in (grey[..., None], torch.from_numpy(grey), torch.from_numpy(grey)[None], pillow.fromarray(grey)):
+        assert np.array_equal(to_array(form), grey)
+    assert np.array_equal(to_array(grey > 99), np.where(grey > 99, 255, 0))
+    assert np.array_equal(to_array(pillow.fromarray(grey > 99)), np.where(grey > 99, 255, 0)[..., None].repeat(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("size0", "size1"),
+    [((96, 128), (131, 77)), ((1, 1), (96, 128)), ((10000, 30), (50, 61)), ((3, 9), (9, 3)), ((40, 10000), (1, 7))],
+)
+def test_any_two_sizes(matcher: Matcher, size0: tuple[int, int], size1: tuple[int, int]) -> None:
+    matches = matcher(photo(*size0), photo(*size1, seed=1))
+    assert matches.points0.shape == matches.points1.shape == (len(matches), 2)
+    assert np.isfinite(matches.points0).all()
+    assert np.isfinite(matches.points1).all()
+    for points, (height, width) in ((matches.points0, size0), (matches.points1, size1)):
+        margin = 0.5 + 0.1 * max(width, height)  # point 1 may leave the image by half a fine window
+        assert (points >= -margin).all()
+        assert (points <= np.array([width, height]) + margin).all()
+
+
+def test_threshold_picks_a_subset_and_same_input_same_output(lite: S2LD) -> None:
+    image0, image1 = photo(96, 128), photo(96, 128, seed=1)
+    all_of_them = Matcher(lite, 0.0, 128, "cpu")(image0, image1)
+    limit = float(np.median(all_of_them.confidence))
+    fewer = Matcher(lite, limit, 128, "cpu")(image0, image1)
+    keep = all_of_them.confidence > limit
+    assert 0 < keep.sum() < len(all_of_them)
+    assert np.array_equal(fewer.points0, all_of_them.points0[keep])
+    assert np.allclose(fewer.points1, all_of_them.points1[keep], atol=1e-4)
+
+
+def test_descriptors_when_the_config_asks() -> None:
+    config = build_config([LITE], ["MODEL.DESCRIPTORS", "True"])
+    torch.manual_seed(0)
+    matches = Matcher(S2LD(config.MODEL), 0.0, 128, "cpu")(photo(96, 128), photo(96, 128))
+    channels = config.MODEL.BACKBONE.DIMS[-1] + config.MODEL.BACKBONE.FINE_DIM
+    assert matches.descriptors0 is not None
+    assert matches.descriptors1 is not None
+    assert matches.descriptors0.shape == matches.descriptors1.shape == (len(matches), channels)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("missing.png", "missing.png: cannot read"),
+        (3, "a int is no image"),
+        (None, "a NoneType is no image"),
+        (np.zeros((4, 5, 2), np.uint8), r"shape \(4, 5, 2\)"),
+        (np.zeros((4,), np.uint8), r"shape \(4,\)"),
+        (np.zeros((0, 5), np.uint8), r"shape \(0, 5\)"),
+        (torch.zeros(5, 6, 3), r"shape \(5, 6, 3\) is no image; give \(H, W\) or \(C, H, W\)"),
+        (np.full((4, 5), 200.0), r"float pixels must be in \[0, 1\]"),
+        (np.full((4, 5), -0.5), r"in \[-0.5, -0.5\]"),
+        (np.full((4, 5), np.nan), "NaN or infinite"),
+        (np.zeros((4, 5), np.int64), "pixels of type int64"),
+        (np.array([["a"]]), "pixels of type <U1"),
+    ],
+)
+def test_what_is_no_image_is_said_in_one_line(image: Any, words: str) -> None:
+    with pytest.raises(S2LDError, match=words) as caught:
+        fixed()(image, np.zeros((8, 8), np.uint8))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(S2LDError, match=words):
+        fixed().detect(image)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"threshold": 1.0}, "threshold must be in"),
+        ({"threshold": -0.1}, "threshold must be in"),
+        ({"threshold": float("nan")}, "threshold must be in"),
+        ({"max_side": 7}, "max_side must be at least 8"),
+        ({"size": (640, 0)}, "size must be at least 8 x 8 px, not 640 x 0"),
+        ({"size": (64, 64), "max_side": 64}, "exclude each other"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(S2LDError, match=words):
+        fixed(**options)
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(b"\xff\xd8\xff\xe0 not much of a photograph")
+    with pytest.raises(S2LDError, match=r"broken\.jpg: not an image"):
+        fixed()(path, path)
+
+
+def test_devices() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device(torch.device("cpu")).type == "cpu"
+    with pytest.raises(S2LDError, match="device 'toaster' cannot be used"):
+        choose_device("toaster")
+    if not torch.cuda.is_available():
+        with pytest.raises(S2LDError, match="device 'cuda' cannot be used") as caught:
+            choose_device("cuda")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_pair_that_would_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 14)  # a machine of 256 MiB
+    image = np.zeros((900, 1200), np.uint8)
+    fixed(max_side=400)(image, image)
+    with pytest.raises(S2LDError, match="1200 x 896 px with 1200 x 896 px does not fit into 0 GiB"):
+        fixed(max_side=-1)(image, image)

@@ -1,0 +1,63 @@
+"""Names and paths of weight files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from s2ld import Matcher, S2LDError, pretrained
+from s2ld.config import build_config
+from s2ld.models.checkpoint import save_weights
+from s2ld.models.network import S2LD
+
+LITE = Path(__file__).parents[1] / "configs/s2ld/outdoor/s2ld_lite.yaml"
+
+
+def test_a_file_is_taken_by_its_path(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = build_config([LITE])
+    model = S2LD(config.MODEL)
+    path = tmp_path / "mine.safetensors"
+    save_weights(path, model.state_dict(), config)
+    assert pretrained.resolve(path) == pretrained.resolve(str(path)) == path
+    matcher = Matcher.from_pretrained(path, threshold=0.125, max_side=64, device="cpu")
+    assert matcher.model.sparse_matching.threshold == 0.125
+    assert matcher.max_side == 64
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in matcher.model.state_dict().items())
+    assert not matcher.model.training
+
+
+def test_a_missing_file_is_named_with_where_to_get_it() -> None:
+    with pytest.raises(S2LDError) as caught:
+        Matcher.from_pretrained("./weights/s2ld-e2e-inference.pt")
+    message = str(caught.value)
+    assert message.startswith("./weights/s2ld-e2e-inference.pt: no such weight file")
+    assert "drive.google.com" in message
+    assert "s2ld-lite" in message
+    assert "\n" not in message
+
+
+def test_an_unknown_name_is_met_with_the_nearest() -> None:
+    with pytest.raises(S2LDError, match=r"unknown weights 's2ld-light': did you mean s2ld-lite\?"):
+        pretrained.resolve("s2ld-light")
+
+
+def test_a_folder_is_no_weight_file(tmp_path: Path) -> None:
+    with pytest.raises(S2LDError, match="this is a folder"):
+        pretrained.resolve(tmp_path)
+
+
+def test_a_name_without_its_file_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pretrained.SHIPPED, "s2ld-none", "s2ld-none.safetensors")
+    with pytest.raises(S2LDError, match="weights s2ld-none are missing from this installation"):
+        pretrained.resolve("s2ld-none")
+
+
+def test_an_installed_wheel_has_the_weights_beside_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "weights" / pretrained.SHIPPED[pretrained.DEFAULT]
+    file.parent.mkdir()
+    file.write_bytes(b"")
+    monkeypatch.setattr(pretrained, "files", lambda package: tmp_path)
+    assert pretrained.resolve("s2ld-lite") == file
