@@ -240,6 +240,15 @@ def test_procedural_textures_are_deterministic_and_rich() -> None:
     assert not np.array_equal(bank.get(0), bank.get(len(PATTERNS)))
 
 
+def test_photographs_are_left_out_by_the_beginnings_of_their_names(tmp_path: Path) -> None:
+    for name, level in (("free_a", 10), ("paid_b", 20), ("free_c", 30)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((8, 8, 3), level, np.uint8))
+    bank = TextureBank(str(tmp_path), exclude=["paid_"])
+    assert [int(bank.get(i)[0, 0, 0]) for i in range(len(bank))] == [10, 30]
+    with pytest.raises(S2LDError, match="DATA.PHOTOS_EXCLUDE"):
+        TextureBank(str(tmp_path), exclude=["paid_", "free_"])
+
+
 def test_unusable_photo_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(S2LDError, match="no photographs here"):
         TextureBank(str(tmp_path))

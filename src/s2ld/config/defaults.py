@@ -120,6 +120,7 @@ def _data() -> CN:
     c.WORKERS = 2  # loader processes
     c.SEED = 0  # of sources and their order
     c.PHOTOS = ""  # folder of photographs for textures; empty: procedural textures
+    c.PHOTOS_EXCLUDE = []  # beginnings of file names that are left out, e.g. by licence
 
     c.SYNTHETIC = CN()
     c.SYNTHETIC.PLANES = [1, 4]  # number of textured planes beside the background, least and most

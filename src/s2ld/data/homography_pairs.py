@@ -53,7 +53,7 @@ class HomographyPairs:
         self.config = config
         self.seed = seed
         self.length = length
-        self.textures = TextureBank(config.PHOTOS, CACHED_PHOTOS)
+        self.textures = TextureBank(config.PHOTOS, CACHED_PHOTOS, config.PHOTOS_EXCLUDE)
 
     def __len__(self) -> int:
         return self.length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -28,23 +28,25 @@ class TextureBank:
         folder: folder of photographs (not searched deeper), or "" for `PROCEDURAL_COUNT` procedural patterns.
         cache: number of decoded textures kept, the least recently used one leaves first. A photograph of
             640×480 px takes 0.9 MB, in each loader process.
+        exclude: beginnings of file names that are left out.
 
     Raises:
         S2LDError: the folder is missing or has no photographs.
     """
 
-    def __init__(self, folder: str, cache: int = 0) -> None:
+    def __init__(self, folder: str, cache: int = 0, exclude: Sequence[str] = ()) -> None:
         self._photos: list[Path] = []
         self._cache: OrderedDict[int, UInt8Image] = OrderedDict()
         self._capacity = cache
         if not folder:
             return
         try:
-            self._photos = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+            photos = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
         except OSError as error:
             raise S2LDError(f"{folder}: cannot list this photo folder ({error.strerror}); set DATA.PHOTOS") from error
+        self._photos = [p for p in photos if not p.name.startswith(tuple(exclude))]
         if not self._photos:
-            raise S2LDError(f"{folder}: no photographs here; set DATA.PHOTOS, or empty it for procedural textures")
+            raise S2LDError(f"{folder}: no photographs here, or all are in DATA.PHOTOS_EXCLUDE; set DATA.PHOTOS, or empty it")
 
     def __len__(self) -> int:
         return len(self._photos) or PROCEDURAL_COUNT

@@ -72,7 +72,7 @@ class SyntheticPairs:
         self._seed = seed
         self._length = length
         self._size: tuple[int, int] = (config.IMAGE_SIZE[0], config.IMAGE_SIZE[1])
-        self._bank = TextureBank(config.PHOTOS)
+        self._bank = TextureBank(config.PHOTOS, exclude=config.PHOTOS_EXCLUDE)
         self._atlas = Atlas(self._bank, config.SYNTHETIC.TEXTURE_SIDE, config.SYNTHETIC.TEXTURE_CACHE)
 
     def __len__(self) -> int:

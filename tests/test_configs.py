@@ -1,0 +1,121 @@
+"""Every shipped config parses and builds its network; every key of the default tree is read somewhere."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from yacs.config import CfgNode as CN
+
+from s2ld.config import build_config, config_from_text, config_keys, config_to_text, defaults
+from s2ld.models.network import S2LD
+from s2ld.training.module import S2LDModule
+from s2ld.training.optim import schedule_factor
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+SOURCES = [path for path in sorted((ROOT / "src").rglob("*.py")) if path.name != "defaults.py"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
+def test_every_shipped_config_parses_and_builds(path: Path) -> None:
+    config = build_config([path])
+    if "data" not in path.relative_to(ROOT / "configs").parts:
+        assert sum(p.numel() for p in S2LD(config.MODEL).parameters()) > 0
+    assert schedule_factor(config.TRAIN)(0) > 0
+    assert len(config.DATA.TRAIN_SOURCES) == len(config.DATA.TRAIN_WEIGHTS)
+    assert config_from_text(config_to_text(config), "text") == config
+
+
+def test_the_two_supervisions_and_the_detector_are_what_their_names_say() -> None:
+    folder = ROOT / "configs"
+    dense, sparse = (build_config([folder / f"s2ld/outdoor/s2ld_kp_ds_{name}.yaml"]) for name in ("dense", "sparse"))
+    assert (dense.LOSS.COARSE_NEGATIVES, dense.LOSS.REGULARISER_WEIGHT) == (True, 1.0)
+    assert (sparse.LOSS.COARSE_NEGATIVES, sparse.LOSS.REGULARISER_WEIGHT) == (False, 0.2)
+    assert dense.MODEL == sparse.MODEL == defaults().MODEL
+    lite = folder / "s2ld/outdoor/s2ld_lite.yaml"
+    module = S2LDModule(build_config([lite, folder / "kpnet/outdoor/kpnet.yaml"]))
+    learning = {name.split(".")[0] for name, p in module.matcher.named_parameters() if p.requires_grad}
+    assert learning == {"backbone", "keypoint_detector"}
+
+
+def test_every_key_is_read() -> None:
+    assert unread(defaults(), SOURCES) == []
+
+
+def test_keys_that_nothing_reads_are_found(tmp_path: Path) -> None:
+    tree = CN({"A": CN({"ONE": 1, "TWO": 2, "SAME": 3}), "B": CN({"SAME": 4, "OTHER": 5}), "C": CN({"SAME": 6})})
+    code = tmp_path / "code.py"
+    code.write_text(
+        "def f(config):\n    a, b = config.A, config.B\n    print(a.ONE, b.SAME)\n    config.A.TWO = 1\n"
+        "def g(node):\n    return node.SAME\n"  # one of the two other nodes, not both
+    )
+    assert unread(tree, [code]) == ["A.SAME or C.SAME", "A.TWO", "B.OTHER"]
+
+
+def unread(tree: CN, sources: list[Path]) -> list[str]:
+    """Return the keys that no source reads.
+
+    A read is an attribute chain in capitals, with what its root was assigned from in the same function. A chain that
+    names the node ("COARSE.LAYERS") reads that key; a leaf alone ("node.LAYERS") reads one key of that name for each
+    function in which it stands.
+    """
+    chains: dict[tuple[str, ...], int] = defaultdict(int)
+    for path in sources:
+        for scope in scopes(ast.parse(path.read_text())):
+            for chain in set(capital_chains(scope)):
+                chains[chain] += 1
+    missing = []
+    by_leaf: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for key in config_keys(tree):
+        parts = tuple(key.split("."))
+        if not any(parts[-length:] in chains for length in range(2, len(parts) + 1)):
+            by_leaf[parts[-1]].append(parts)
+    for leaf, keys in by_leaf.items():
+        if chains[(leaf,)] < len(keys):
+            missing.append(" or ".join(".".join(parts) for parts in keys))
+    return sorted(missing)
+
+
+def scopes(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the functions, outermost ones only."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in tree.body:
+        members = node.body if isinstance(node, ast.ClassDef) else [node]
+        yield from (member for member in members if isinstance(member, functions))
+
+
+def capital_chains(scope: ast.AST) -> Iterator[tuple[str, ...]]:
+    """Yield the chains of attributes in capitals that are read in a function, aliases resolved."""
+    aliases: dict[str, tuple[str, ...]] = {}
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                aliases |= dict(assigned(target, node.value))
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            chain = capitals(node, aliases)
+            if chain:
+                yield chain
+
+
+def assigned(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        for pair in zip(target.elts, value.elts, strict=False):
+            yield from assigned(*pair)
+    elif isinstance(target, ast.Name) and capitals(value, {}):
+        yield target.id, capitals(value, {})
+
+
+def capitals(node: ast.expr, aliases: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the attributes in capitals at the end of a chain, () if its last one is none."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute) and node.attr.isupper():
+        parts.insert(0, node.attr)
+        node = node.value
+    if parts and isinstance(node, ast.Name):
+        return (*aliases.get(node.id, ()), *parts)
+    return tuple(parts)
