@@ -87,7 +87,7 @@ class Features(Movable):
     coarse: Tensor
     """(N, C, h, w)."""
     fine: Tensor
-    """(N, Cf, H/s, W/s), s the fine stride (2 in the paper configuration); pixel (i, j) lies at resized px (s j, s i)."""
+    """(N, Cf, H/s, W/s), s the fine stride, 2 in the paper configuration; pixel (i, j) is at resized px (s j, s i)."""
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,7 @@ def test_photographs_are_left_out_by_the_beginnings_of_their_names(tmp_path: Pat
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((8, 8, 3), level, np.uint8))
     bank = TextureBank(str(tmp_path), exclude=["paid_"])
     assert [int(bank.get(i)[0, 0, 0]) for i in range(len(bank))] == [10, 30]
-    with pytest.raises(S2LDError, match="DATA.PHOTOS_EXCLUDE"):
+    with pytest.raises(S2LDError, match=r"DATA\.PHOTOS_EXCLUDE"):
         TextureBank(str(tmp_path), exclude=["paid_", "free_"])
 
 

@@ -100,5 +100,5 @@ def test_settings_of_the_config_reach_the_estimators() -> None:
     opencv, poselib = build_estimators(config.EVAL)
     assert opencv == OpenCVRansac(0.75, 0.9)
     assert poselib == PoseLibRansac(1.0)
-    assert "0.75 image px" in opencv.settings
-    assert "1 image px" in poselib.settings
+    assert "0.75 px" in opencv.settings
+    assert "1 px" in poselib.settings

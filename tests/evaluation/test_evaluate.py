@@ -54,16 +54,22 @@ class Never:
 
 def scores() -> Scores:
     return evaluate(
-        [made(200, 0.0, 0), made(200, 4.0, 1), made(0, 0.0, 2)], [OpenCVRansac(), PoseLibRansac(), Never()], "edge", 0
+        [made(200, 0.0, 0), made(200, 4.0, 1), made(0, 0.0, 2)],
+        [OpenCVRansac(), PoseLibRansac(), Never()],
+        "edge",
+        "resized",
+        0,
     )
 
 
 def protocol() -> EvaluationProtocol:
-    return build_protocol(HEADER, "MATCH.THRESHOLD 0.2", [made(5, 0)], [OpenCVRansac(), Never()], "edge", 0)
+    return build_protocol(HEADER, "MATCH.THRESHOLD 0.2", [made(5, 0)], [OpenCVRansac(), Never()], "edge", "resized", 0)
 
 
 def test_true_matches_score_fully() -> None:
-    result = evaluate([made(300, 0.0, seed) for seed in range(2)], [OpenCVRansac(), PoseLibRansac()], "edge", 0)
+    result = evaluate(
+        [made(300, 0.0, seed) for seed in range(2)], [OpenCVRansac(), PoseLibRansac()], "edge", "resized", 0
+    )
     for pose in result.poses.values():
         assert min(pose.auc) > 0.98
         assert pose.failed == 0
@@ -90,28 +96,28 @@ def test_wrong_matches_score_what_they_should() -> None:
 
 
 def test_the_lineage_frame_is_half_a_pixel_off() -> None:
-    edge, lineage = (evaluate([made(200, 0.0)], [Never()], frame, 0) for frame in ("edge", "lineage"))  # type: ignore[arg-type]
+    edge, lineage = (evaluate([made(200, 0.0)], [Never()], frame, "resized", 0) for frame in ("edge", "lineage"))  # type: ignore[arg-type]
     assert edge.pairs[0].precisions[0] == 1.0
     assert lineage.precisions[0] == 1.0  # half a pixel is below the threshold ...
     exact, shifted = (
-        evaluate([made(300, 0.0, 4)], [PoseLibRansac()], frame, 0).pairs[0].pose_errors["poselib"]
+        evaluate([made(300, 0.0, 4)], [PoseLibRansac()], frame, "resized", 0).pairs[0].pose_errors["poselib"]
         for frame in ("edge", "lineage")  # type: ignore[arg-type]
     )
     assert exact < shifted  # ... but not nothing
 
 
 def test_without_depth_there_are_no_endpoint_scores_and_without_pairs_no_scores() -> None:
-    result = evaluate([made(50, 0.0, truth=False)], [Never()], "edge", 0)
+    result = evaluate([made(50, 0.0, truth=False)], [Never()], "edge", "resized", 0)
     assert result.endpoint is None
     assert not any(name.startswith("endpoint") for name in as_numbers(result))
     with pytest.raises(S2LDError, match="no pair"):
-        evaluate([], [Never()], "edge", 0)
+        evaluate([], [Never()], "edge", "resized", 0)
 
 
 def test_protocol_names_everything_that_numbers_depend_on() -> None:
     text = "\n".join(protocol().lines())
-    for part in ("synthetic, 3 pairs", "320x240 px", "w.safetensors", "0123456789ab", "THRESHOLD 0.2", "0.5 image px",
-                 "never: finds nothing", "edge", "5, 10, 20", "0.0001, 0.0005", "seed: 0"):  # fmt: skip
+    for part in ("synthetic, 3 pairs", "320x240 px", "w.safetensors", "0123456789ab", "THRESHOLD 0.2", "0.5 px",
+                 "resized images", "never: finds nothing", "edge", "5, 10, 20", "0.0001, 0.0005", "seed: 0"):  # fmt: skip
         assert part in text
 
 
@@ -143,7 +149,7 @@ def test_printed_table_shows_protocol_and_numbers() -> None:
 
 
 def test_a_number_that_could_not_be_measured_is_null(tmp_path: Path) -> None:
-    write_report(tmp_path, evaluate([made(0, 0.0)], [Never()], "edge", 0), protocol())
+    write_report(tmp_path, evaluate([made(0, 0.0)], [Never()], "edge", "resized", 0), protocol())
     content = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
     assert content["scores"]["endpoint/median_px"] is None
 

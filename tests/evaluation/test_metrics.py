@@ -7,16 +7,17 @@ import math
 import numpy as np
 import pytest
 
+from s2ld.errors import S2LDError
 from s2ld.evaluation.cache import PairPrediction, PairTruth
 from s2ld.evaluation.estimators import Pose
 from s2ld.evaluation.metrics import (
-    ImageFrame,
+    PosedMatches,
     endpoint_errors,
     epipolar_distances,
     pose_auc,
     pose_error_degrees,
+    posed_matches,
     share_below,
-    to_image_frame,
 )
 
 
@@ -92,7 +93,7 @@ def test_epipolar_distance_agrees_with_point_line_distances() -> None:
     K1 = np.array([[400.0, 0, 300], [0, 410, 200], [0, 0, 1]])
     T = motion(rng)
     points0, points1 = rng.uniform(0, 600, (30, 2)), rng.uniform(0, 600, (30, 2))
-    fast = epipolar_distances(ImageFrame(points0, points1, K0, K1), T)
+    fast = epipolar_distances(PosedMatches(points0, points1, K0, K1), T)
     cross = np.array([[0, -T[2, 3], T[1, 3]], [T[2, 3], 0, -T[0, 3]], [-T[1, 3], T[0, 3], 0]])
     E = cross @ T[:3, :3]
     for i in range(30):
@@ -117,12 +118,17 @@ def prediction(points: np.ndarray, scale: tuple[float, float]) -> PairPrediction
 
 
 @pytest.mark.parametrize("frame", ["edge", "lineage"])
-def test_image_frame(frame: str) -> None:
+def test_frame_and_unit_of_matches(frame: str) -> None:
     points = np.array([[10.0, 20.0], [0.0, 0.0]], np.float32)
-    result = to_image_frame(prediction(points, (2.0, 3.0)), frame)  # type: ignore[arg-type]
+    result = posed_matches(prediction(points, (2.0, 3.0)), frame, "image")  # type: ignore[arg-type]
     expected = [[20.5, 61.0], [0.5, 1.0]] if frame == "edge" else [[20, 60], [0, 0]]
     assert result.points0 == pytest.approx(np.array(expected))
     assert result.points1 == pytest.approx(points)
+    small = posed_matches(prediction(points, (2.0, 3.0)), frame, "resized")  # type: ignore[arg-type]
+    assert small.points0 == pytest.approx(np.array(expected) / (2, 3))
+    assert np.allclose(small.K0, [[300, 0, 319.5 / 2], [0, 310, 359.5 / 3], [0, 0, 1]])
+    with pytest.raises(S2LDError, match=r"EVAL\.THRESHOLD_UNIT"):
+        posed_matches(prediction(points, (2.0, 3.0)), frame, "feet")  # type: ignore[arg-type]
     # the camera is that of the photograph, whose centre (640 x 720 px) is at 319.5, 359.5
     assert np.allclose(result.K0, [[600, 0, 319.5], [0, 930, 359.5], [0, 0, 1]])
 

@@ -88,9 +88,10 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     header = build_header(model, weight, source, config)
     if not predict_into_cache(model, source, cache, header, device, int(config.DATA.WORKERS)):
         print(f"predictions of the same weights and configs are kept: {cache}")
-    estimators, frame, seed = build_estimators(config.EVAL), config.EVAL.PIXEL_FRAME, int(config.EVAL.SEED)
-    scores = evaluate(read_cache(cache), estimators, frame, seed, header.pairs)
-    protocol = build_protocol(header, _run_time_settings(config), read_cache(cache), estimators, frame, seed)
+    estimators, seed = build_estimators(config.EVAL), int(config.EVAL.SEED)
+    frame, unit = config.EVAL.PIXEL_FRAME, config.EVAL.THRESHOLD_UNIT
+    scores = evaluate(read_cache(cache), estimators, frame, unit, seed, header.pairs)
+    protocol = build_protocol(header, _run_time_settings(config), read_cache(cache), estimators, frame, unit, seed)
     write_report(folder, scores, protocol)
     _draw_pairs(folder, source, scores)
     print(to_text(scores, protocol))
@@ -151,7 +152,7 @@ def _draw_pairs(folder: Path, source: PairSource, scores: Scores) -> None:
     import numpy as np
 
     from s2ld.evaluation.cache import read_cache
-    from s2ld.evaluation.metrics import PRECISION_THRESHOLDS, epipolar_distances, to_image_frame
+    from s2ld.evaluation.metrics import PRECISION_THRESHOLDS, epipolar_distances, posed_matches
     from s2ld.viz.matches import Panel, draw_panels
 
     estimator = next(iter(scores.poses))
@@ -161,7 +162,7 @@ def _draw_pairs(folder: Path, source: PairSource, scores: Scores) -> None:
     for rank, index, prediction in zip(ranks, chosen, read_cache(folder / "predictions.h5", chosen), strict=True):
         sample = source[index]
         images = [(255 * view.image[0].numpy()).round().astype(np.uint8) for view in (sample.view0, sample.view1)]
-        values = epipolar_distances(to_image_frame(prediction, "edge"), prediction.T_0to1)
+        values = epipolar_distances(posed_matches(prediction, "edge", "resized"), prediction.T_0to1)
         title = f"{' - '.join(prediction.names)}: {len(values)} matches, "
         title += f"pose error {scores.pairs[index].pose_errors[estimator]:.2f} degrees"
         limits = (0.0, PRECISION_THRESHOLDS[-1])

@@ -173,9 +173,10 @@ def _data() -> CN:
 
 def _evaluation() -> CN:
     c = CN()
-    c.OPENCV_THRESHOLD = 0.5  # image px (as published numbers have it): RANSAC inlier threshold
+    c.OPENCV_THRESHOLD = 0.5  # px of THRESHOLD_UNIT: RANSAC inlier threshold
     c.OPENCV_CONFIDENCE = 0.99999
-    c.POSELIB_THRESHOLD = 1.0  # image px
+    c.POSELIB_THRESHOLD = 1.0  # px of THRESHOLD_UNIT
+    c.THRESHOLD_UNIT = "resized"  # px that the thresholds count: resized | image (LoFTR's lineage)
     c.PIXEL_FRAME = "edge"  # edge: (p + 1/2) scale - 1/2 | lineage: p scale, for published numbers
     c.SEED = 0
     return c

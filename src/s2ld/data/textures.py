@@ -46,7 +46,9 @@ class TextureBank:
             raise S2LDError(f"{folder}: cannot list this photo folder ({error.strerror}); set DATA.PHOTOS") from error
         self._photos = [p for p in photos if not p.name.startswith(tuple(exclude))]
         if not self._photos:
-            raise S2LDError(f"{folder}: no photographs here, or all are in DATA.PHOTOS_EXCLUDE; set DATA.PHOTOS, or empty it")
+            raise S2LDError(
+                f"{folder}: no photographs here, or all are in DATA.PHOTOS_EXCLUDE; set DATA.PHOTOS, or empty it"
+            )
 
     def __len__(self) -> int:
         return len(self._photos) or PROCEDURAL_COUNT

@@ -63,8 +63,8 @@ class PoseEstimator(Protocol):
 class OpenCVRansac:
     """The protocol of SuperGlue, LoFTR and S2LD: five-point RANSAC on normalised points, then the cheirality check.
 
-    Two matters of it are kept since published numbers rest on them: the threshold is divided by a mean focal length
-    that averages K0[0, 0] and K1[1, 1] only, and it is in px of the images as given, not as resized.
+    A quirk of it is kept since published numbers rest on it: the threshold is divided by a mean focal length that
+    averages K0[0, 0] and K1[1, 1] only.
     """
 
     threshold: float = 0.5
@@ -75,7 +75,7 @@ class OpenCVRansac:
     def settings(self) -> str:
         """See `PoseEstimator`."""
         return (
-            f"OpenCV {cv2.__version__} findEssentialMat RANSAC, {self.threshold:g} image px over the mean of K0[0,0] "
+            f"OpenCV {cv2.__version__} findEssentialMat RANSAC, {self.threshold:g} px over the mean of K0[0,0] "
             f"and K1[1,1], confidence {self.confidence:g}, recoverPose"
         )
 
@@ -116,7 +116,7 @@ class PoseLibRansac:
     @property
     def settings(self) -> str:
         """See `PoseEstimator`."""
-        return f"PoseLib {poselib.__version__} estimate_relative_pose, {self.threshold:g} image px"
+        return f"PoseLib {poselib.__version__} estimate_relative_pose, {self.threshold:g} px"
 
     def __call__(
         self, points0: FloatArray, points1: FloatArray, K0: FloatArray, K1: FloatArray, seed: int

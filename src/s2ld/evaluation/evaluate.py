@@ -17,12 +17,13 @@ from s2ld.evaluation.metrics import (
     ENDPOINT_THRESHOLDS,
     PRECISION_THRESHOLDS,
     REPEATABILITY_RADIUS,
+    ThresholdUnit,
     endpoint_errors,
     epipolar_distances,
     pose_auc,
     pose_error_degrees,
+    posed_matches,
     share_below,
-    to_image_frame,
 )
 from s2ld.geometry.camera import PixelFrame
 from s2ld.types import FloatArray
@@ -86,6 +87,7 @@ def evaluate(
     predictions: Iterable[PairPrediction],
     estimators: Sequence[PoseEstimator],
     frame: PixelFrame,
+    unit: ThresholdUnit,
     seed: int,
     total: int | None = None,
 ) -> Scores:
@@ -95,6 +97,7 @@ def evaluate(
         predictions: of at least one pair, e.g. `read_cache`.
         estimators: of the pose.
         frame: how points go from resized to image px.
+        unit: of the estimators' thresholds.
         seed: of the estimators, the same for each pair.
         total: number of pairs, for the progress bar.
 
@@ -102,7 +105,7 @@ def evaluate(
         S2LDError: there is no prediction.
     """
     progress = tqdm(predictions, desc="evaluate", unit="pair", total=total)
-    pairs = tuple(evaluate_pair(prediction, estimators, frame, seed) for prediction in progress)
+    pairs = tuple(evaluate_pair(prediction, estimators, frame, unit, seed) for prediction in progress)
     if not pairs:
         raise S2LDError("there is no pair to evaluate; let the data source or --limit give at least one")
     poses = {}
@@ -120,10 +123,14 @@ def evaluate(
 
 
 def evaluate_pair(
-    prediction: PairPrediction, estimators: Sequence[PoseEstimator], frame: PixelFrame, seed: int
+    prediction: PairPrediction,
+    estimators: Sequence[PoseEstimator],
+    frame: PixelFrame,
+    unit: ThresholdUnit,
+    seed: int,
 ) -> PairScores:
     """Score one pair; arguments as in `evaluate`."""
-    matches = to_image_frame(prediction, frame)
+    matches = posed_matches(prediction, frame, unit)
     distances = epipolar_distances(matches, prediction.T_0to1)
     errors = {
         estimator.name: pose_error_degrees(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
+from s2ld.errors import S2LDError
 from s2ld.evaluation.cache import PairPrediction, PairTruth
 from s2ld.evaluation.estimators import Pose
 from s2ld.geometry.camera import PixelFrame, rescale_intrinsics, resized_to_image
@@ -16,6 +18,8 @@ from s2ld.geometry.epipolar import essential, symmetric_epipolar_distance
 from s2ld.geometry.pose import pose_error
 from s2ld.types import FloatArray
 
+ThresholdUnit = Literal["resized", "image"]
+"""Which px the thresholds of pose estimators count."""
 AUC_THRESHOLDS = (5.0, 10.0, 20.0)
 """Degrees."""
 PRECISION_THRESHOLDS = (1e-4, 5e-4)
@@ -27,8 +31,8 @@ REPEATABILITY_RADIUS = 3.0
 
 
 @dataclass(frozen=True)
-class ImageFrame:
-    """Matches and cameras of a pair in image px, where published protocols estimate poses; float64."""
+class PosedMatches:
+    """Matches and cameras of a pair in the px that an estimator's thresholds count; float64."""
 
     points0: FloatArray
     """(M, 2)."""
@@ -40,17 +44,31 @@ class ImageFrame:
     """(3, 3)."""
 
 
-def to_image_frame(pair: PairPrediction, frame: PixelFrame) -> ImageFrame:
-    """Take a prediction from resized to image px; `frame` says how points go back (`resized_to_image`)."""
+def posed_matches(pair: PairPrediction, frame: PixelFrame, unit: ThresholdUnit) -> PosedMatches:
+    """Take a prediction to the images' own frame, and express that in the unit of the thresholds.
+
+    Args:
+        pair: in resized px.
+        frame: how points go back to the image (`resized_to_image`).
+        unit: image px, or image px over the scale, which are as large as resized px.
+
+    Raises:
+        S2LDError: unknown unit.
+    """
+    if unit not in ("resized", "image"):
+        raise S2LDError(f"EVAL.THRESHOLD_UNIT is {unit!r}; use resized or image")
     points, cameras = [], []
     for resized, K, scale in ((pair.points0, pair.K0, pair.scale0), (pair.points1, pair.K1, pair.scale1)):
         factor = torch.from_numpy(scale).double()
-        points.append(resized_to_image(torch.from_numpy(resized).double(), factor, frame).numpy())
-        cameras.append(rescale_intrinsics(torch.from_numpy(K).double(), 1 / factor).numpy())
-    return ImageFrame(points[0], points[1], cameras[0], cameras[1])
+        image_points = resized_to_image(torch.from_numpy(resized).double(), factor, frame)
+        image_K = rescale_intrinsics(torch.from_numpy(K).double(), 1 / factor)
+        shrink = 1 / factor if unit == "resized" else torch.ones_like(factor)
+        points.append((image_points * shrink).numpy())
+        cameras.append((torch.cat([shrink, shrink.new_ones(1)])[:, None] * image_K).numpy())
+    return PosedMatches(points[0], points[1], cameras[0], cameras[1])
 
 
-def epipolar_distances(matches: ImageFrame, T_0to1: FloatArray) -> FloatArray:
+def epipolar_distances(matches: PosedMatches, T_0to1: FloatArray) -> FloatArray:
     """Return (M,) squared symmetric epipolar distances by the true pose (4, 4), in normalised coordinates."""
     E = essential(torch.from_numpy(T_0to1).double())
     arrays = (matches.points0, matches.points1, matches.K0, matches.K1)

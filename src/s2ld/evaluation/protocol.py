@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from s2ld.evaluation.cache import CacheHeader, PairPrediction
 from s2ld.evaluation.estimators import PoseEstimator
-from s2ld.evaluation.metrics import AUC_THRESHOLDS, PRECISION_THRESHOLDS
+from s2ld.evaluation.metrics import AUC_THRESHOLDS, PRECISION_THRESHOLDS, ThresholdUnit
 from s2ld.geometry.camera import PixelFrame
 
 
@@ -28,6 +28,8 @@ class EvaluationProtocol:
     """Name and settings of each."""
     pose_error: str
     precision: str
+    thresholds: str
+    """Which px they count."""
     pixel_frame: str
     seed: int
 
@@ -47,6 +49,7 @@ def build_protocol(
     predictions: Iterable[PairPrediction],
     estimators: Sequence[PoseEstimator],
     frame: PixelFrame,
+    unit: ThresholdUnit,
     seed: int,
 ) -> EvaluationProtocol:
     """Describe an evaluation of a cache; `matching` are the settings of the network that a weight file does not fix."""
@@ -63,6 +66,7 @@ def build_protocol(
         estimators=tuple(f"{estimator.name}: {estimator.settings}" for estimator in estimators),
         pose_error=f"max(rotation, translation folded at 90) in degrees, AUC at {angles}; no pose is infinite",
         precision=f"squared symmetric epipolar distance, normalised coordinates, below {distances}; mean over pairs",
+        thresholds=f"of the estimators in px of the {'resized images' if unit == 'resized' else 'images as given'}",
         pixel_frame=frames[frame],
         seed=seed,
     )
