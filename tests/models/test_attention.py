@@ -109,3 +109,16 @@ def test_padding_changes_nothing_in_the_valid_part() -> None:
 def test_bad_settings_are_named(build: object, message: str) -> None:
     with pytest.raises(S2LDError, match=message):
         build()  # type: ignore[operator]
+
+
+def test_strongly_negative_channels_keep_their_gradient_in_half_precision() -> None:
+    """elu + 1 of -7 is 0 in bfloat16; a normaliser of nothing but its epsilon made gradients explode in training."""
+    q, k, v = draw(1, 4, 2, 8) - 7, draw(1, 5, 2, 8, seed=1), draw(1, 5, 2, 8, seed=2)
+    q_half, k_half, v_half = (x.bfloat16().requires_grad_() for x in (q, k, v))
+    linear_attention(q_half, k_half, v_half).square().sum().backward()
+    exact = [x.detach().double().requires_grad_() for x in (q_half, k_half, v_half)]
+    linear_attention(*exact).square().sum().backward()
+    for half, full in zip((q_half, k_half, v_half), exact, strict=True):
+        assert half.grad is not None
+        assert full.grad is not None
+        torch.testing.assert_close(half.grad.double(), full.grad, rtol=0.02, atol=1e-3 * float(full.grad.abs().max()))

@@ -29,3 +29,8 @@ def matmat(left: Tensor, right: Tensor) -> Tensor:
 def homogeneous(points: Tensor) -> Tensor:
     """Append a 1 to the last dimension: (..., d) to (..., d + 1)."""
     return torch.cat([points, torch.ones_like(points[..., :1])], -1)
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Return half-precision values as float32 and others as they are: bf16 px have steps of 4 px at 640."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

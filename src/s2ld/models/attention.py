@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2ld.errors import S2LDError
+from s2ld.geometry.linalg import full_precision
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
 LINEAR_EPS = 1e-6
@@ -39,7 +40,10 @@ def positional_encoding(dim: int, h: int, w: int, form: str, like: Tensor) -> Te
 def linear_attention(
     q: Tensor, k: Tensor, v: Tensor, q_mask: Tensor | None = None, kv_mask: Tensor | None = None
 ) -> Tensor:
-    """Linear attention with the elu + 1 feature map (Katharopoulos et al., ICML 2020).
+    """Linear attention with the elu + 1 feature map (Katharopoulos et al., ICML 2020), in float32 at least.
+
+    In half precision elu + 1 cancels to 0 below about -5; where it does so in all channels the normaliser is its
+    epsilon, and gradients explode.
 
     Args:
         q: (N, L, heads, d).
@@ -51,17 +55,16 @@ def linear_attention(
     Returns:
         (N, L, heads, d).
     """
-    q, k = F.elu(q) + 1, F.elu(k) + 1
-    if q_mask is not None:
-        q = q * q_mask[:, :, None, None]
-    if kv_mask is not None:
-        k = k * kv_mask[:, :, None, None]
-        v = v * kv_mask[:, :, None, None]
-    length = v.shape[1]
-    q, k, v = (rearrange(x, "n l h d -> n h l d") for x in (q, k, v))
-    context = k.transpose(-1, -2) @ (v / length)  # divided first, so that half precision does not overflow
-    normaliser = q @ k.sum(2)[..., None] + LINEAR_EPS
-    return rearrange((q @ context) / normaliser * length, "n h l d -> n l h d")
+    with torch.autocast(q.device.type, enabled=False):
+        q, k, v = (full_precision(rearrange(x, "n l h d -> n h l d")) for x in (q, k, v))
+        q, k = F.elu(q) + 1, F.elu(k) + 1
+        if q_mask is not None:
+            q = q * q_mask[:, None, :, None]
+        if kv_mask is not None:
+            k = k * kv_mask[:, None, :, None]
+        normaliser = q @ k.sum(2)[..., None] + LINEAR_EPS
+        message = (q @ (k.transpose(-1, -2) @ v)) / normaliser
+        return rearrange(message, "n h l d -> n l h d")
 
 
 def full_attention(

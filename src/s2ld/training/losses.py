@@ -17,11 +17,12 @@ from torch.utils.checkpoint import checkpoint
 
 from s2ld.config import CN
 from s2ld.geometry.camera import project, unproject
+from s2ld.geometry.linalg import full_precision
 from s2ld.geometry.pose import invert_pose, transform
 from s2ld.geometry.warp import sample_depth
 from s2ld.models.detector import CELL
 from s2ld.training.regulariser import regularise
-from s2ld.training.targets import full_precision, nearest_keypoint, valid_cells
+from s2ld.training.targets import nearest_keypoint, valid_cells
 from s2ld.types import CoarseMatches, EncodedPair, FineMatches, Keypoints, LossTerms, PairBatch, Targets, View
 
 ReduceCount = Callable[[Tensor], Tensor]

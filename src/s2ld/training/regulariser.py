@@ -7,8 +7,8 @@ from torch import Tensor
 
 from s2ld.config import CN
 from s2ld.geometry.camera import normalise
+from s2ld.geometry.linalg import full_precision
 from s2ld.geometry.triangulation import triangulate
-from s2ld.training.targets import full_precision
 from s2ld.types import CoarseMatches, FineMatches, PairBatch
 
 

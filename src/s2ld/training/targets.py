@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from s2ld.config import CN
+from s2ld.geometry.linalg import full_precision
 from s2ld.geometry.pose import invert_pose
 from s2ld.geometry.warp import warp_by_depth
 from s2ld.models.detector import CELL
@@ -132,11 +133,6 @@ def select_fine(
     batch_index, cell0, cell1 = (torch.cat([c, t[filled]]) for c, t in zip(chosen, truth, strict=True))
     confidence = torch.cat([coarse.confidence[predicted], coarse.confidence.new_zeros(len(filled))])
     return CoarseMatches(batch_index, cell0, cell1, confidence)
-
-
-def full_precision(values: Tensor) -> Tensor:
-    """Return half-precision values as float32 and others as they are: bf16 px have steps of 4 px at 640."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _warp_and_return(
