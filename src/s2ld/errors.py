@@ -6,3 +6,9 @@ class S2LDError(ValueError):
 
     Command-line scripts print the message and exit with status 2; a traceback means a defect of ours.
     """
+
+
+def as_one_line(error: S2LDError) -> S2LDError:
+    """Return the error with its own line only: a loader process hands it over below the text of a traceback."""
+    line = str(error).strip().splitlines()[-1]
+    return S2LDError(line.removeprefix(f"{S2LDError.__module__}.{S2LDError.__name__}: "))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,6 +28,7 @@ MAX_SIDE = 640
 """Default longer side of the resized images, px: what the shipped weights were trained at."""
 KEEP_SIZE = -1
 """As `max_side`: no resizing, but for sides that are no multiple of 8."""
+_BYTES_PER_CELL = 5 * MULTIPLE**2  # the image alone, as uint8 and float32
 _BYTES_PER_PAIR_OF_CELLS = 17  # measured: the float32 confidence matrix and what is alive beside it
 
 
@@ -97,13 +102,11 @@ class Matcher:
         Raises:
             S2LDError: an image cannot be read or understood, or the pair does not fit into memory.
         """
-        side0, side1 = self._prepare(image0, "image0"), self._prepare(image1, "image1")
-        self._check_memory(side0, side1)
-        try:
-            with torch.inference_mode():
-                prediction = self.model(side0.batch, side1.batch)
-        except torch.OutOfMemoryError as error:
-            raise S2LDError(_too_large(side0, side1, f"the memory of {self.device}")) from error
+        array0, array1 = to_array(image0, "image0"), to_array(image1, "image1")
+        self._check_memory(array0, array1)
+        with torch.inference_mode(), self._memory_errors(array0, array1):
+            side0, side1 = self._prepare(array0), self._prepare(array1)
+            prediction = self.model(side0.batch, side1.batch)
         fine = prediction.fine
         return Matches(
             side0.to_image(fine.points0),
@@ -119,8 +122,10 @@ class Matcher:
 
         They are ordered by falling score. Raises S2LDError as `__call__` does.
         """
-        side = self._prepare(image, "image")
-        with torch.inference_mode():
+        array = to_array(image)
+        self._check_memory(array)
+        with torch.inference_mode(), self._memory_errors(array):
+            side = self._prepare(array)
             keypoints = self.model.detect(side.batch)
         score = _to_numpy(keypoints.score.flatten())
         order = np.argsort(-score, kind="stable")
@@ -132,19 +137,38 @@ class Matcher:
             return self.size[0] // MULTIPLE * MULTIPLE, self.size[1] // MULTIPLE * MULTIPLE
         return network_size(width, height, max(width, height) if self.max_side == KEEP_SIZE else self.max_side)
 
-    def _prepare(self, image: Any, name: str) -> _Side:
-        array = to_array(image, name)
+    def _prepare(self, array: UInt8Image) -> _Side:
         grey, scale = resize(to_grey(array), self.resized_size(array.shape[1], array.shape[0]))
         tensor = torch.from_numpy(np.ascontiguousarray(grey)).to(self.device)
         return _Side(ImageBatch(tensor.float().div(255)[None, None]), scale)
 
-    def _check_memory(self, side0: _Side, side1: _Side) -> None:
-        """Refuse what the CPU could only answer by killing the process."""
-        if self.device.type != "cpu" or not hasattr(os, "sysconf"):
+    def _check_memory(self, *arrays: UInt8Image) -> None:
+        """Refuse, before anything is resized, what the machine could only answer by killing the process."""
+        if not hasattr(os, "sysconf"):
             return
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if side0.cells * side1.cells * _BYTES_PER_PAIR_OF_CELLS > memory:
-            raise S2LDError(_too_large(side0, side1, f"{memory / 2**30:.0f} GiB of memory"))
+        cells = [math.prod(self._size_of(array)) // MULTIPLE**2 for array in arrays]
+        need = sum(cells) * _BYTES_PER_CELL
+        if self.device.type == "cpu" and len(cells) == 2:
+            need += math.prod(cells) * _BYTES_PER_PAIR_OF_CELLS
+        if need > memory:
+            raise S2LDError(self._too_large(arrays, f"{memory / 2**30:.0f} GiB of memory"))
+
+    @contextmanager
+    def _memory_errors(self, *arrays: UInt8Image) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, cv2.error) as error:  # neither has a class of its own for what a CPU cannot allocate
+            if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
+                raise S2LDError(self._too_large(arrays, f"the memory of {self.device}")) from error
+            raise
+
+    def _size_of(self, array: UInt8Image) -> tuple[int, int]:
+        return self.resized_size(array.shape[1], array.shape[0])
+
+    def _too_large(self, arrays: Sequence[UInt8Image], memory: str) -> str:
+        sizes = " with ".join("{} x {} px".format(*self._size_of(array)) for array in arrays)
+        return f"matching {sizes} does not fit into {memory}; make max_side (--resize) smaller"
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -217,21 +241,9 @@ class _Side:
     batch: ImageBatch
     scale: tuple[float, float]  # image px per resized px, (x, y)
 
-    @property
-    def cells(self) -> int:
-        return self.batch.image.shape[-2] * self.batch.image.shape[-1] // MULTIPLE**2
-
-    @property
-    def text(self) -> str:
-        return f"{self.batch.image.shape[-1]} x {self.batch.image.shape[-2]}"
-
     def to_image(self, points: Tensor) -> FloatArray:
         points = points.detach().float().cpu()
         return _to_numpy(resized_to_image(points, points.new_tensor(self.scale), "edge"))
-
-
-def _too_large(side0: _Side, side1: _Side, memory: str) -> str:
-    return f"matching {side0.text} px with {side1.text} px does not fit into {memory}; make max_side (--resize) smaller"
 
 
 def _to_numpy(tensor: Tensor) -> FloatArray:

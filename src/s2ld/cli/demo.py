@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
 from s2ld.pretrained import DEFAULT, SHIPPED
 
@@ -30,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="demo_match.py",
         description="Match image pairs; without images: a real stereo pair, checked against its true disparity.",
-        epilog="Exit status: 0 done; 1 some pairs of many failed, the others are done; 2 bad input.",
+        epilog="Exit status: 0 done; 1 some pairs of many failed, the others are done; 2 bad input; 130 Ctrl-C.",
     )
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="two images")
     parser.add_argument("--image-dir0", type=Path, metavar="DIR", help="folder of first images")
@@ -61,11 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and return its exit status; bad input ends in one line on standard error and status 2."""
     args = build_parser().parse_args(argv)
-    try:
-        return _run(args)
-    except S2LDError as error:
-        print(f"demo_match.py: {error}", file=sys.stderr)
-        return 2
+    return exit_status("demo_match.py", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -92,7 +90,7 @@ def _check(args: argparse.Namespace) -> None:
         raise S2LDError("--image-dir0 and --image-dir1 belong together; give both")
     if args.resize and len(args.resize) > 2:
         raise S2LDError(f"--resize takes one or two numbers, not {len(args.resize)}")
-    if args.inlier_threshold <= 0:
+    if not 0 < args.inlier_threshold < math.inf:
         raise S2LDError(f"--inlier-threshold must be positive, not {args.inlier_threshold}")
     if args.intrinsics and args.estimate != "essential":
         raise S2LDError("--intrinsics is only used by --estimate essential; add that, or leave it out")
@@ -111,7 +109,7 @@ def _list_pairs(args: argparse.Namespace) -> tuple[list[PathPair], list[str]]:
 
 
 def _build_matcher(args: argparse.Namespace) -> Matcher:
-    from s2ld.cli.output import make_folder
+    from s2ld.files import make_folder
     from s2ld.matcher import Matcher
 
     one = args.resize[0] if args.resize and len(args.resize) == 1 else None
@@ -128,16 +126,20 @@ def _match_files(
 
     from s2ld.cli.pairs import unique_names
 
-    several = len(pairs) > 1 or failed > 0
+    several, done = len(pairs) > 1 or failed > 0, 0
     progress = tqdm(zip(pairs, unique_names(pairs), strict=True), total=len(pairs), unit="pair", disable=not several)
     for paths, name in progress:
         try:
             progress.write(_match_pair(args, matcher, paths, cameras, args.output / name))
+            done += 1
         except S2LDError as error:
             if not several:
                 raise
             failed += 1
             progress.write(f"skipped: {error}", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            progress.close()
+            raise KeyboardInterrupt(f"{done} of {len(pairs)} pairs are done, see {args.output}") from stop
     if several:
         print(f"{len(pairs)} pairs, {failed} images or pairs skipped")
     return 1 if failed else 0

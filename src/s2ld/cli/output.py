@@ -9,16 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.cli.two_view import TwoView
-from s2ld.errors import S2LDError
+from s2ld.files import whole_file
 from s2ld.types import Matches
-
-
-def make_folder(path: Path) -> None:
-    """Create the output folder and its parents; raises `S2LDError` where that cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise S2LDError(f"{path}: cannot create this output folder ({error.strerror})") from error
 
 
 def write_matches(stem: Path, matches: Matches, model: TwoView | None) -> None:
@@ -47,8 +39,7 @@ def write_matches(stem: Path, matches: Matches, model: TwoView | None) -> None:
         arrays[model.kind] = np.full((3, 3), np.nan) if model.matrix is None else model.matrix
     table = np.stack(list(columns.values()), 1) if len(matches) else np.zeros((0, len(columns)))
     npz, csv = (stem.parent / f"{stem.name}{suffix}" for suffix in (".npz", ".csv"))
-    try:
-        np.savez_compressed(npz, **arrays)
-        np.savetxt(csv, table, fmt=formats, delimiter=",", header=",".join(columns), comments="")
-    except OSError as error:
-        raise S2LDError(f"{error.filename or npz}: cannot write the matches ({error.strerror})") from error
+    with whole_file(npz) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    with whole_file(csv) as part:
+        np.savetxt(part, table, fmt=formats, delimiter=",", header=",".join(columns), comments="")

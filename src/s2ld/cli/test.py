@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2ld.config import CN, build_config, config_keys
+from s2ld.cli.status import exit_status
+from s2ld.config import CN, build_config, config_keys, value_of
 from s2ld.errors import S2LDError
 from s2ld.pretrained import DEFAULT, resolve
 
@@ -56,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
 
 def script(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: bad input ends in one line on standard error and status 2."""
-    try:
+    """Run the command and return its exit status (`s2ld.cli.status`)."""
+
+    def body() -> int:
         main(argv)
-    except S2LDError as error:
-        print(f"test.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return exit_status("test.py", body)
 
 
 def _run(args: argparse.Namespace) -> dict[str, float]:
@@ -72,19 +72,21 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     config = build_config([args.data_config, args.main_config], args.overrides)
     weight = resolve(args.weight or (DEFAULT if config.MODEL.BACKBONE.TYPE == "lite" else AUTHORS_WEIGHTS))
     folder = args.dump or Path("dump") / args.data_config.stem
-    from s2ld.evaluation.cache import read_cache
+    from s2ld.evaluation.cache import CACHE_NAME, read_cache
     from s2ld.evaluation.estimators import build_estimators
     from s2ld.evaluation.evaluate import as_numbers, evaluate
     from s2ld.evaluation.predict import build_header, predict_into_cache
     from s2ld.evaluation.protocol import build_protocol
     from s2ld.evaluation.report import to_text, write_report
+    from s2ld.files import make_folder
     from s2ld.matcher import choose_device
 
     _set_threads(args.threads)
     device = choose_device(args.device)
     model = _load(weight, config).to(device)
     source = _source(config, args.limit)
-    cache = folder / "predictions.h5"
+    make_folder(folder)
+    cache = folder / CACHE_NAME
     header = build_header(model, weight, source, config)
     if not predict_into_cache(model, source, cache, header, device, int(config.DATA.WORKERS)):
         print(f"predictions of the same weights and configs are kept: {cache}")
@@ -94,9 +96,10 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     protocol = build_protocol(header, _run_time_settings(config), read_cache(cache), estimators, frame, unit, seed)
     write_report(folder, scores, protocol)
     _draw_pairs(folder, source, scores)
-    print(to_text(scores, protocol))
+    numbers = as_numbers(scores)
+    print(to_text(numbers, protocol))
     print(f"see {folder}")
-    return as_numbers(scores)
+    return numbers
 
 
 def _load(weight: Path, config: CN) -> S2LD:
@@ -106,9 +109,9 @@ def _load(weight: Path, config: CN) -> S2LD:
     overrides = [text for key, value in _run_time(config) for text in (key, str(value))]
     model, own = load_model(weight, model_overrides=overrides)
     differing = [
-        f"{key} {_value(own, key)} (not {_value(config, key)})"
+        f"{key} {value_of(own, key)} (not {value_of(config, key)})"
         for key in config_keys(config)
-        if key.startswith("MODEL.") and _value(own, key) != _value(config, key)
+        if key.startswith("MODEL.") and value_of(own, key) != value_of(config, key)
     ]
     if differing:
         print(f"{weight}: these settings come from the weights: {', '.join(differing)}")
@@ -116,18 +119,11 @@ def _load(weight: Path, config: CN) -> S2LD:
 
 
 def _run_time(config: CN) -> list[tuple[str, object]]:
-    return [(key, _value(config, key)) for key in config_keys(config) if key.startswith(RUN_TIME_KEYS)]
+    return [(key, value_of(config, key)) for key in config_keys(config) if key.startswith(RUN_TIME_KEYS)]
 
 
 def _run_time_settings(config: CN) -> str:
     return ", ".join(f"{key.removeprefix('MODEL.')} {value}" for key, value in _run_time(config))
-
-
-def _value(config: CN, key: str) -> object:
-    node: object = config
-    for part in key.split("."):
-        node = getattr(node, part)
-    return node
 
 
 def _source(config: CN, limit: int | None) -> PairSource:
@@ -151,21 +147,13 @@ def _draw_pairs(folder: Path, source: PairSource, scores: Scores) -> None:
     """Draw the pairs of least and of largest pose error by the first estimator, matches coloured by their error."""
     import numpy as np
 
-    from s2ld.evaluation.cache import read_cache
-    from s2ld.evaluation.metrics import PRECISION_THRESHOLDS, epipolar_distances, posed_matches
-    from s2ld.viz.matches import Panel, draw_panels
+    from s2ld.evaluation.cache import CACHE_NAME, read_cache
+    from s2ld.evaluation.pictures import draw_pair
 
     estimator = next(iter(scores.poses))
-    order = np.argsort([pair.pose_errors[estimator] for pair in scores.pairs], kind="stable")
+    errors = [pair.pose_errors[estimator] for pair in scores.pairs]
+    order = np.argsort(errors, kind="stable")
     ranks = sorted({rank % len(order) for rank in range(-PICTURES, PICTURES) if -len(order) <= rank < len(order)})
     chosen = [int(order[rank]) for rank in ranks]
-    for rank, index, prediction in zip(ranks, chosen, read_cache(folder / "predictions.h5", chosen), strict=True):
-        sample = source[index]
-        images = [(255 * view.image[0].numpy()).round().astype(np.uint8) for view in (sample.view0, sample.view1)]
-        values = epipolar_distances(posed_matches(prediction, "edge", "resized"), prediction.T_0to1)
-        title = f"{' - '.join(prediction.names)}: {len(values)} matches, "
-        title += f"pose error {scores.pairs[index].pose_errors[estimator]:.2f} degrees"
-        limits = (0.0, PRECISION_THRESHOLDS[-1])
-        label = "squared epipolar distance, normalised"
-        panel = Panel(prediction.points0, prediction.points1, values, title, label, limits, "RdYlGn_r")
-        draw_panels(images[0], images[1], [panel], folder / f"pair_rank{rank:04d}.jpg")
+    for rank, index, prediction in zip(ranks, chosen, read_cache(folder / CACHE_NAME, chosen), strict=True):
+        draw_pair(prediction, source[index], errors[index], folder / f"pair_rank{rank:04d}.jpg")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,14 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_info
 
-from s2ld.config import CN, build_config
+from s2ld.cli.status import exit_status
+from s2ld.config import CN, build_config, value_of
 from s2ld.data.datamodule import PairDataModule
-from s2ld.errors import S2LDError
+from s2ld.errors import S2LDError, as_one_line
+from s2ld.files import make_folder
 from s2ld.models.checkpoint import load_strict, read_weights, save_weights
-from s2ld.training.callbacks import MatchFigures, StepProgressBar, Throughput, TimeLimit
-from s2ld.training.checkpoints import LAST, Checkpoints
+from s2ld.training.callbacks import MatchFigures, StepProgressBar, StopOnInterrupt, Throughput, TimeLimit
+from s2ld.training.checkpoints import LAST, Checkpoints, check_resumable
 from s2ld.training.module import DETECTOR_MODULES, S2LDModule
 from s2ld.training.optim import run_scale
 
@@ -63,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> TrainResult:
 
     Raises:
         S2LDError: bad arguments, configs or files; a loss that is not finite.
+        KeyboardInterrupt: Ctrl-C, after the step that ran has been saved.
     """
     arguments = build_parser().parse_intermixed_args(argv)
     files, overrides = split_items(arguments.items)
@@ -94,7 +97,7 @@ def seconds(text: str) -> float:
         parts = [float(part) for part in text.split(":")]
     except ValueError:
         parts = []
-    if not 1 <= len(parts) <= 4 or min(parts) < 0:
+    if not 1 <= len(parts) <= 4 or not all(0 <= part < math.inf for part in parts):
         raise S2LDError(f"--max_time {text}: give minutes, or DD:HH:MM:SS")
     if len(parts) == 1:
         return 60 * parts[0]
@@ -111,13 +114,21 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
     rank_zero_info(
         f"{scale}; {trainer.world_size} process(es) on {trainer.accelerator.__class__.__name__}; to {output}"
     )
-    trainer.fit(module, datamodule=PairDataModule(config), ckpt_path=checkpoint, weights_only=True)
+    if checkpoint is not None:
+        check_resumable(checkpoint, module)
+    try:
+        trainer.fit(module, datamodule=PairDataModule(config), ckpt_path=checkpoint, weights_only=True)
+    except S2LDError as error:
+        raise as_one_line(error) from error
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     weights = None
     if trainer.is_global_zero and not arguments.fast_dev_run:
         weights = output / WEIGHTS
         metadata = {"steps": str(trainer.global_step), "score": f"{metrics.get('val/score', float('nan')):.4f}"}
         save_weights(weights, module.averaged.state_dict(), config, metadata)
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    if any(isinstance(callback, StopOnInterrupt) and callback.stopped for callback in callbacks):
+        raise KeyboardInterrupt(f"step {trainer.global_step} is saved in {output}; go on with --resume auto")
     return TrainResult(output, trainer.global_step, metrics, weights)
 
 
@@ -146,8 +157,9 @@ def build_trainer(config: CN, output: Path, arguments: argparse.Namespace) -> pl
     distributed = devices * arguments.num_nodes > 1
     quick = arguments.fast_dev_run
     if not quick:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
     callbacks: list[pl.Callback] = [
+        StopOnInterrupt(),
         StepProgressBar(train_config.LOG_EVERY),
         Throughput(train_config.LOG_EVERY),
         MatchFigures(train_config.FIGURES),
@@ -191,6 +203,8 @@ def _quieten() -> None:
 
 
 def _devices(arguments: argparse.Namespace) -> int:
+    if arguments.num_nodes < 1:
+        raise S2LDError(f"--num_nodes {arguments.num_nodes}: give a number of machines from 1")
     if arguments.accelerator == "gpu" and not torch.cuda.is_available():
         raise S2LDError(
             "--accelerator gpu: this machine or this PyTorch has no CUDA GPU; use --accelerator cpu or auto"
@@ -199,10 +213,9 @@ def _devices(arguments: argparse.Namespace) -> int:
         rank_zero_info("no CUDA GPU here: training on the CPU")
     if arguments.devices == "auto":
         return torch.cuda.device_count() if _uses_cuda(arguments) else 1
-    try:
-        return int(arguments.devices)
-    except ValueError as error:
-        raise S2LDError(f"--devices {arguments.devices}: give a number of processes, or auto") from error
+    if not arguments.devices.isdecimal() or int(arguments.devices) < 1:
+        raise S2LDError(f"--devices {arguments.devices}: give a number of processes from 1, or auto")
+    return int(arguments.devices)
 
 
 def _uses_cuda(arguments: argparse.Namespace) -> bool:
@@ -220,18 +233,19 @@ def _checkpoint(resume: str | None, output: Path, config: CN) -> Path | None:
         return None
     path = last if resume == "auto" else Path(resume)
     own = read_weights(path).config  # refuses what is no plain checkpoint, before Lightning opens it
-    if own is None:
-        raise S2LDError(f"{path}: holds no config, so it is no checkpoint of ours; start from it by TRAIN.INIT_WEIGHTS")
-    if own.MODEL != config.MODEL:
-        raise S2LDError(f"{path}: was trained with another MODEL config; resume with the config that it was made with")
+    if own is None or path.suffix == ".safetensors":
+        raise S2LDError(f"{path}: this is no checkpoint of train.py; start from its weights by TRAIN.INIT_WEIGHTS")
+    for name in ("MODEL", "TRAIN.STAGE", "TRAIN.FREEZE"):
+        if value_of(own, name) != value_of(config, name):
+            raise S2LDError(f"{path}: was trained with another {name}; resume with the configs that it was made with")
     return path
 
 
 def script() -> int:
-    """Run `main` as a script; bad input is one line on stderr and status 2."""
-    try:
+    """Run `main` as a script and return its exit status (`s2ld.cli.status`)."""
+
+    def body() -> int:
         main()
-    except S2LDError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return exit_status("train.py", body)

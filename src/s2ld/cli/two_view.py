@@ -73,8 +73,10 @@ def intrinsics_from_numbers(numbers: list[float]) -> tuple[FloatArray, FloatArra
         raise S2LDError(f"--intrinsics takes fx fy cx cy once or twice (4 or 8 numbers), not {len(numbers)}")
     cameras = []
     for fx, fy, cx, cy in (numbers[:4], numbers[-4:]):
-        if fx <= 0 or fy <= 0:
-            raise S2LDError(f"--intrinsics: focal lengths must be positive, not {fx:g} and {fy:g}")
+        if not (fx > 0 and fy > 0 and np.isfinite([fx, fy, cx, cy]).all()):
+            raise S2LDError(
+                f"--intrinsics {fx:g} {fy:g} {cx:g} {cy:g}: finite numbers, and focal lengths must be positive"
+            )
         cameras.append(np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]))
     return cameras[0], cameras[1]
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from s2ld.cli.status import exit_status
 from s2ld.config import build_config
 from s2ld.data.synthetic.export import write_megadepth
-from s2ld.errors import S2LDError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,11 +36,12 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
 
 
 def script(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: bad input ends in one line on standard error and status 2."""
-    try:
+    """Run the command and return its exit status (`s2ld.cli.status`)."""
+
+    def body() -> int:
         written = main(argv)
-    except S2LDError as error:
-        print(f"write_synthetic.py: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {len(written)} scenes; set DATA.MEGADEPTH.INDEX to {written[0].parent} and ROOT to the folder above")
-    return 0
+        index = written[0].parent
+        print(f"wrote {len(written)} scenes; set DATA.MEGADEPTH.INDEX to {index} and ROOT to the folder above")
+        return 0
+
+    return exit_status("write_synthetic.py", body)

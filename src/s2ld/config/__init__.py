@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import yaml
 from yacs.config import CfgNode as CN
 
 from s2ld.config.defaults import defaults
+from s2ld.config.values import fit
 from s2ld.errors import S2LDError
 
-__all__ = ["CN", "build_config", "config_from_text", "config_keys", "config_to_text", "defaults"]
+__all__ = ["CN", "build_config", "config_from_text", "config_keys", "config_to_text", "defaults", "value_of"]
 
 
 def config_keys(node: CN, prefix: str = "") -> Iterator[str]:
@@ -24,6 +27,14 @@ def config_keys(node: CN, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
+def value_of(config: CN, key: str) -> Any:
+    """Return the value, or the node, of a dotted name; raises KeyError where there is none."""
+    node: Any = config
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
 def build_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = (), base: CN | None = None) -> CN:
     """Merge YAML `files` left to right over `base` (the defaults), then `overrides` (KEY VALUE ...), and freeze.
 
@@ -31,7 +42,7 @@ def build_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()
 
     Raises:
         S2LDError: a file is missing, is not YAML, is Python; a key is unknown (the nearest known one is named);
-            a value has another type than the default.
+            a value has another type than the default, or is out of range (`s2ld.config.values`).
     """
     config = defaults() if base is None else base.clone()
     config.defrost()
@@ -42,15 +53,13 @@ def build_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()
             text = file.read_text()
         except OSError as error:
             raise S2LDError(f"{file}: cannot read this config ({error.strerror}); check the path") from error
+        except UnicodeDecodeError as error:
+            raise S2LDError(f"{file}: not a text file in UTF-8; a config must be YAML") from error
         _merge_text(config, text, str(file))
     if len(overrides) % 2:
         raise S2LDError(f"overrides must be KEY VALUE pairs, but {overrides[-1]!r} has no value")
-    for key, value in zip(overrides[::2], overrides[1::2], strict=True):
-        _check_keys(config, [key], "command line")
-        try:
-            config.merge_from_list([key, value])
-        except ValueError as error:
-            raise S2LDError(f"command line: {key} {value}: {_one_line(error)}") from error
+    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+        _set(config, key, text)
     config.freeze()
     return config
 
@@ -71,35 +80,45 @@ def config_to_text(config: CN) -> str:
 def _merge_text(config: CN, text: str, origin: str) -> None:
     try:
         tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise S2LDError(f"{origin}: not YAML: {_one_line(error)}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise S2LDError(f"{origin}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise S2LDError(f"{origin}: a config must be a mapping of keys, not a {type(tree).__name__}")
-    _check_keys(config, _leaves(tree), origin)
-    try:
-        config.merge_from_other_cfg(CN(tree))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise S2LDError(f"{origin}: {_one_line(error)}") from error
+    _merge_tree(config, config, tree, "", origin)
 
 
-def _leaves(tree: dict[str, object], prefix: str = "") -> Iterator[str]:
+def _merge_tree(root: CN, node: CN, tree: dict[object, object], prefix: str, origin: str) -> None:
     for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+        name = f"{prefix}{key}"
+        if not isinstance(key, str) or key not in node:
+            raise _unknown(root, name, origin)
+        if not isinstance(node[key], CN):
+            node[key] = fit(name, value, node[key], origin)
+        elif isinstance(value, dict):
+            _merge_tree(root, node[key], value, f"{name}.", origin)
         else:
-            yield f"{prefix}{key}"
+            raise S2LDError(f"{origin}: {name} is a section, so it cannot be {value!r}; write its keys below it")
 
 
-def _check_keys(config: CN, keys: Sequence[str] | Iterator[str], origin: str) -> None:
+def _set(config: CN, key: str, text: str) -> None:
+    """Set one key from the command line; `text` is a Python literal, or a text as it stands."""
+    if key not in set(config_keys(config)):
+        raise _unknown(config, key, "command line")
+    section, _, leaf = key.rpartition(".")
+    node = value_of(config, section)
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        value = text
+    if isinstance(node[leaf], str) and not isinstance(value, str):
+        value = text  # a folder named 2024
+    node[leaf] = fit(key, value, node[leaf], "command line")
+
+
+def _unknown(config: CN, key: str, origin: str) -> S2LDError:
     known = list(config_keys(config))
-    for key in keys:
-        if key not in known:
-            near = get_close_matches(key, known, 1, cutoff=0.4) or get_close_matches(
-                key.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], 1, cutoff=0.4
-            )
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise S2LDError(f"{origin}: unknown config key {key}{hint}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    near = get_close_matches(key, known, 1, cutoff=0.4) or get_close_matches(
+        key.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], 1, cutoff=0.4
+    )
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return S2LDError(f"{origin}: unknown config key {key}{hint}")

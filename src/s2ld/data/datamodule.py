@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import cv2
@@ -103,6 +104,7 @@ class PairDataModule(pl.LightningDataModule):
 
 
 def _single_threaded(worker: int) -> None:
-    """Keep a loader process to one core: there are as many processes as the cores allow."""
+    """Keep a loader process to one core: there are as many as the cores allow. Ctrl-C is for the main process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from s2ld.data.safe_pickle import safe_load
 from s2ld.errors import S2LDError
+from s2ld.files import whole_file
 
 IMAGE_KEYS = ("image_paths", "depth_paths", "intrinsics", "poses")
 PLAIN_KEYS = (*IMAGE_KEYS, "pairs", "overlap")
@@ -109,7 +110,7 @@ def write_index(index: SceneIndex, path: str | Path) -> None:
     arrays: dict[str, Any] = {key: getattr(index, key) for key in PLAIN_KEYS}
     if index.angle_deg is not None:
         arrays["angle_deg"] = index.angle_deg
-    with Path(path).open("wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
 
 

@@ -77,7 +77,7 @@ def _read_list(path: Path) -> list[_Pair]:
             f"{path}: cannot read this list of pairs ({error.strerror}); DATA.POSED_PAIRS.ROOT must be a folder with it"
         ) from error
     except ValueError as error:
-        raise S2LDError(f"{path}: not JSON: {error}") from error
+        raise S2LDError(f"{path}: not JSON ({error}); write it anew") from error
     if not isinstance(entries, list) or not entries:
         raise S2LDError(
             f"{path}: must be a list of at least one pair, each an object with image0, image1, K0, K1, T_0to1"
@@ -98,10 +98,17 @@ def _read_pair(entry: Any, origin: str) -> _Pair:
     return _Pair(
         str(entry["image0"]),
         str(entry["image1"]),
-        _matrix(entry, "K0", 3, origin),
-        _matrix(entry, "K1", 3, origin),
+        _intrinsics(entry, "K0", origin),
+        _intrinsics(entry, "K1", origin),
         T_0to1,
     )
+
+
+def _intrinsics(entry: dict[str, Any], key: str, origin: str) -> NDArray[np.float64]:
+    K = _matrix(entry, key, 3, origin)
+    if min(K[0, 0], K[1, 1]) <= 0 or K[1, 0] != 0 or not np.array_equal(K[2], [0, 0, 1]):
+        raise S2LDError(f"{origin}: {key} must be [[fx, s, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy, px")
+    return K
 
 
 def _matrix(entry: dict[str, Any], key: str, side: int, origin: str) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
+from s2ld.files import whole_file
 from s2ld.types import FloatArray
 
+CACHE_NAME = "predictions.h5"
+"""Name of a cache in the folder of an evaluation."""
 HEADER = "header"
 ARRAYS = ("points0", "points1", "confidence", "score", "K0", "K1", "scale0", "scale1", "T_0to1")
 TRUTH_ARRAYS = ("warped0", "known", "valid", "keypoint_distance")
@@ -86,14 +88,10 @@ class PairPrediction:
 
 def write_cache(path: str | Path, header: CacheHeader, predictions: Iterable[PairPrediction]) -> None:
     """Write a cache, whole or not at all; `predictions` are consumed one by one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with h5py.File(part, "w") as file:
+    with whole_file(path) as part, h5py.File(part, "w") as file:
         file.attrs[HEADER] = json.dumps(asdict(header))
         for number, prediction in enumerate(predictions):
             _write_pair(file.create_group(_group_name(number)), prediction)
-    os.replace(part, path)
 
 
 def read_header(path: str | Path) -> CacheHeader | None:

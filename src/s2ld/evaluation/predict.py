@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from s2ld.config import CN
 from s2ld.data.sample import PairSource, collate
-from s2ld.errors import S2LDError
+from s2ld.errors import S2LDError, as_one_line
 from s2ld.evaluation.cache import CacheHeader, PairPrediction, PairTruth, read_header, write_cache
 from s2ld.geometry.warp import warp_by_depth
 from s2ld.models.network import S2LD
@@ -80,7 +80,7 @@ def _one_line_errors(batches: Iterable[PairBatch]) -> Iterator[PairBatch]:
     try:
         yield from batches
     except S2LDError as error:
-        raise S2LDError(str(error).strip().splitlines()[-1].removeprefix("s2ld.errors.S2LDError: ")) from error
+        raise as_one_line(error) from error
 
 
 def _to_arrays(prediction: Prediction, batch: PairBatch, tolerance: float) -> PairPrediction:

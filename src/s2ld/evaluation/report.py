@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,29 +13,38 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from s2ld.evaluation.evaluate import Scores, as_numbers, threshold_name
-from s2ld.evaluation.metrics import AUC_THRESHOLDS, PRECISION_THRESHOLDS
+from s2ld.evaluation.metrics import AUC_THRESHOLDS, PRECISION_THRESHOLDS, pose_auc
 from s2ld.evaluation.protocol import EvaluationProtocol
+from s2ld.viz.curves import draw_cumulative
 
+RESULTS_NAME = "results.json"
+ROWS_NAME = "results.csv"
+POSE_ERROR = "/pose_error_deg"
+"""After the name of an estimator, the title of a column of results.csv."""
 CURVE_END = 30.0  # degrees, right end of the picture
 
 
-def to_text(scores: Scores, protocol: EvaluationProtocol) -> str:
-    """Return the table as it is printed, the protocol above it; shares and areas in per cent."""
+def to_text(numbers: Mapping[str, float], protocol: EvaluationProtocol) -> str:
+    """Return the table as it is printed, the protocol above it; shares and areas in per cent.
+
+    Args:
+        numbers: the scores by name (`as_numbers`).
+        protocol: what they were measured with.
+    """
     lines = [f"  {line}" for line in protocol.lines()]
     header = ["estimator", *(f"AUC@{threshold:g}" for threshold in AUC_THRESHOLDS), "no pose"]
-    rows = [
-        [name, *(f"{100 * value:.2f}" for value in pose.auc), f"{100 * pose.failed:.1f} %"]
-        for name, pose in scores.poses.items()
-    ]
+    rows = []
+    for name in (key.removesuffix("/failed") for key in numbers if key.endswith("/failed")):
+        areas = (f"{numbers[f'{name}/auc@{threshold:g}']:.2f}" for threshold in AUC_THRESHOLDS)
+        rows.append([name, *areas, f"{numbers[f'{name}/failed']:.1f} %"])
     lines += ["", *_align([header, *rows]), ""]
-    precisions = zip(PRECISION_THRESHOLDS, scores.precisions, strict=True)
+    precisions = (f"precision@{threshold_name(threshold)}" for threshold in PRECISION_THRESHOLDS)
     lines.append(
-        "  ".join(f"precision@{threshold_name(threshold)} {100 * value:.2f}" for threshold, value in precisions)
-        + f"  matches a pair {scores.matches:.0f}"
+        "  ".join(f"{name} {numbers[name]:.2f}" for name in precisions) + f"  matches a pair {numbers['matches']:.0f}"
     )
-    if scores.endpoint is not None:
-        numbers = {name: value for name, value in as_numbers(scores).items() if name.startswith("endpoint/")}
-        lines.append("  ".join(f"{name.removeprefix('endpoint/')} {value:.2f}" for name, value in numbers.items()))
+    endpoint = {name: value for name, value in numbers.items() if name.startswith("endpoint/")}
+    if endpoint:
+        lines.append("  ".join(f"{name.removeprefix('endpoint/')} {value:.2f}" for name, value in endpoint.items()))
     return "\n".join(lines)
 
 
@@ -55,17 +64,33 @@ def write_report(folder: str | Path, scores: Scores, protocol: EvaluationProtoco
     # JSON knows no NaN: a number that could not be measured is null
     numbers = {name: value if math.isfinite(value) else None for name, value in as_numbers(scores).items()}
     content = {"protocol": asdict(protocol), "scores": numbers}
-    (folder / "results.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    (folder / RESULTS_NAME).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     (folder / "table.md").write_text(to_markdown(scores, protocol))
-    _write_csv(folder / "results.csv", scores)
-    _draw_curves(folder / "curve.png", scores, protocol)
+    _write_csv(folder / ROWS_NAME, scores)
+    errors = {name: [pair.pose_errors[name] for pair in scores.pairs] for name in scores.poses}
+    draw_pose_curves(errors, protocol).savefig(folder / "curve.png")
+
+
+def draw_pose_curves(errors: Mapping[str, Sequence[float]], protocol: EvaluationProtocol) -> Figure:
+    """Draw the share of pairs whose pose error is below x degrees, a curve an estimator.
+
+    Args:
+        errors: by estimator, of each pair: degrees, infinite without a pose.
+        protocol: of which data and weights go above.
+    """
+    labelled = {}
+    for name, values in errors.items():
+        areas = "/".join(f"{100 * area:.1f}" for area in pose_auc(values))
+        labelled[f"{name}: AUC@{'/'.join(f'{threshold:g}' for threshold in AUC_THRESHOLDS)} {areas}"] = values
+    title = f"{protocol.data}; {protocol.weights}"
+    return draw_cumulative(labelled, CURVE_END, AUC_THRESHOLDS, "pose error, degrees", title)
 
 
 def _write_csv(path: Path, scores: Scores) -> None:
     estimators = list(scores.poses)
     columns = ["image0", "image1", "matches"]
     columns += [f"precision@{threshold_name(threshold)}" for threshold in PRECISION_THRESHOLDS]
-    columns += [f"{name}/pose_error_deg" for name in estimators]
+    columns += [f"{name}{POSE_ERROR}" for name in estimators]
     columns += ["endpoint/median_px", "endpoint/repeatability"] if scores.endpoint is not None else []
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -78,35 +103,6 @@ def _write_csv(path: Path, scores: Scores) -> None:
                 row += [f"{np.median(finite):.6g}" if len(finite) else ""]
                 row += ["" if pair.repeatability is None else f"{pair.repeatability:.6g}"]
             writer.writerow(row)
-
-
-def _draw_curves(path: Path, scores: Scores, protocol: EvaluationProtocol) -> None:
-    """Draw the share of pairs (y) whose pose error is below x degrees, a curve an estimator."""
-    figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    for name, curve in _curves(scores).items():
-        x, y = curve
-        axes.step(x, y, where="post", label=f"{name}: AUC@5/10/20 " + _areas(scores, name))
-    for threshold in AUC_THRESHOLDS:
-        axes.axvline(threshold, color="0.85", linewidth=0.8, zorder=0)
-    axes.set(xlim=(0, CURVE_END), ylim=(0, 100), xlabel="pose error, degrees", ylabel="share of pairs below, %")
-    axes.set_title(f"{protocol.data}; {protocol.weights}", fontsize=8)
-    axes.legend(loc="lower right", fontsize=8)
-    figure.savefig(path)
-
-
-def _curves(scores: Scores) -> Mapping[str, tuple[list[float], list[float]]]:
-    curves = {}
-    for name in scores.poses:
-        errors = sorted(pair.pose_errors[name] for pair in scores.pairs)
-        shown = [error for error in errors if error <= CURVE_END]
-        share = [100 * count / len(errors) for count in range(len(shown) + 1)]
-        curves[name] = ([0.0, *shown, CURVE_END], [*share, share[-1]])
-    return curves
-
-
-def _areas(scores: Scores, name: str) -> str:
-    return "/".join(f"{100 * value:.1f}" for value in scores.poses[name].auc)
 
 
 def _align(rows: list[list[str]]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pickle
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from s2ld.config import CN, build_config, config_from_text, config_to_text
 from s2ld.errors import S2LDError
+from s2ld.files import whole_file
 from s2ld.models.network import S2LD
 
 CONFIG_KEY = "s2ld_config"  # of the safetensors metadata and of our Lightning checkpoints
@@ -61,21 +63,24 @@ def save_weights(
         config: the whole config.
         metadata: further plain text (seed, steps, ...).
         half: store floating-point tensors as float16.
+
+    Raises:
+        S2LDError: the file cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     tensors = {k: (v.half() if half and v.is_floating_point() else v).cpu().contiguous() for k, v in state.items()}
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, {**(metadata or {}), CONFIG_KEY: config_to_text(config), "format": "pt"})
-    os.replace(part, path)
+    with whole_file(path) as part:
+        try:
+            save_file(tensors, part, {**(metadata or {}), CONFIG_KEY: config_to_text(config), "format": "pt"})
+        except SafetensorError as error:
+            raise S2LDError(f"{path}: cannot write these weights ({error})") from error
 
 
 def load_strict(model: nn.Module, state: Mapping[str, Tensor], origin: str | Path) -> None:
     """Copy `state` into `model`; every key must fit.
 
     Raises:
-        S2LDError: one line that names missing, unexpected and misshapen keys.
+        S2LDError: one line that names missing, unexpected and misshapen keys, or one that is not finite.
     """
     own = model.state_dict()
     problems = []
@@ -92,6 +97,9 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], origin: str | Pat
             f"{origin}: these weights do not fit this configuration: keys {'; '.join(problems)}; "
             "use the config that they were trained with"
         )
+    broken = [key for key, value in state.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise S2LDError(f"{origin}: {broken[0]} holds NaN or infinite values; take weights from before that happened")
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
 
 
@@ -108,14 +116,42 @@ def load_model(
         path: see `read_weights`.
         device: where the network goes.
         model_overrides: KEY VALUE pairs over the file's config, e.g. ("MODEL.MATCH.THRESHOLD", "0.1").
+
+    Raises:
+        S2LDError: what `read_weights`, `build_config` and `load_strict` say, or a config that makes no network.
     """
     file = read_weights(path)
     config = build_config(overrides=RELEASED) if file.config is None else file.config
     if model_overrides:
         config = build_config(overrides=model_overrides, base=config)
-    model = S2LD(config.MODEL)
+    try:
+        model = S2LD(config.MODEL)
+    except S2LDError as error:
+        raise S2LDError(f"{file.path}: with its config, {error}") from error
     load_strict(model, file.state, file.path)
     return model.eval().to(device), config
+
+
+def load_plain(path: Path) -> Any:
+    """Return the content of a file of torch.save that holds only tensors and plain values; nothing else is executed.
+
+    Raises:
+        S2LDError: the file is damaged, of another kind, or holds more than that.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever damaged or invented bytes may lead torch into
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        if asked:
+            raise S2LDError(
+                f"{path}: not loaded, since it asks for {asked[1]}, which plain tensors do not need; if you trust it, "
+                "re-save its state dict with torch.save(model.state_dict(), PATH)"
+            ) from error
+        raise S2LDError(
+            f"{path}: damaged, or no checkpoint of tensors; give .safetensors, a .pt state dict or a Lightning .ckpt"
+        ) from error
 
 
 def _read_safetensors(path: Path) -> WeightFile:
@@ -130,17 +166,11 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 
 def _read_torch(path: Path) -> WeightFile:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise S2LDError(
-            f"{path}: not a checkpoint of plain tensors, so it was not loaded ({reason}); "
-            "re-save its state dict with torch.save(model.state_dict(), PATH)"
-        ) from error
+    content = load_plain(path)
     text = content.get(CONFIG_KEY) if isinstance(content, dict) else None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+    plain = isinstance(state, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    if not state or not plain or not isinstance(text, str | None):
         raise S2LDError(f"{path}: holds no state dict; expected a .pt state dict or a Lightning .ckpt")
     if any(key.startswith(PREFIX) for key in state):
         state = {key[len(PREFIX) :]: value for key, value in state.items() if key.startswith(PREFIX)}

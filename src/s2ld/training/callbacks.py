@@ -1,8 +1,10 @@
-"""Callbacks of a training run: time limit, throughput, progress, pictures."""
+"""Callbacks of a training run: time limit, Ctrl-C, throughput, progress, pictures."""
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -35,7 +37,45 @@ class TimeLimit(Callback):
     ) -> None:
         """Stop all processes when the time is up in any of them and no accumulated gradient would be lost."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            trainer.should_stop = trainer.strategy.reduce_boolean_decision(time.monotonic() >= self._end, all=False)
+            is_over = trainer.strategy.reduce_boolean_decision(time.monotonic() >= self._end, all=False)
+            trainer.should_stop = trainer.should_stop or is_over
+
+
+class StopOnInterrupt(Callback):
+    """Lets Ctrl-C end a run at the end of an optimiser step, with its checkpoint; a second Ctrl-C ends it at once."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        """Whether a Ctrl-C ended the run."""
+        self._asked = False
+        self._previous: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over SIGINT, which Python allows in the main thread only."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._ask)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
+    ) -> None:
+        """Stop all processes when any of them was asked to and no accumulated gradient would be lost."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self.stopped = bool(trainer.strategy.reduce_boolean_decision(self._asked, all=False))
+            trainer.should_stop = trainer.should_stop or self.stopped
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give SIGINT back, after an error too."""
+        self._give_back()
+
+    def _ask(self, *_: Any) -> None:
+        self._asked = True
+        self._give_back()
+        print("\nCtrl-C: stopping after this step; once more stops at once", file=sys.stderr)
+
+    def _give_back(self) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
 
 
 class Throughput(Callback):

@@ -9,9 +9,35 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from s2ld.errors import S2LDError
+from s2ld.models.checkpoint import load_plain, load_strict
+
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 SCORE = "val/score"
+
+
+_PARTS = (
+    *("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "PairDataModule", "global_step"),
+    "pytorch-lightning_version",
+)
+"""What a checkpoint has; a run goes on exactly only with all of it."""
+
+
+def check_resumable(path: Path, module: pl.LightningModule) -> None:
+    """Check that a run of `module` can go on from a checkpoint; its weights are in `module` afterwards.
+
+    Raises:
+        S2LDError: the file is no plain checkpoint, lacks a part, or is of another network or with another average.
+    """
+    content = load_plain(path)
+    missing = [part for part in _PARTS if part not in content]
+    if missing:
+        raise S2LDError(
+            f"{path}: lacks {', '.join(missing)}, so a run cannot go on from it; start from its weights by "
+            "TRAIN.INIT_WEIGHTS"
+        )
+    load_strict(module, content["state_dict"], path)
 
 
 class Checkpoints(Checkpoint):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from s2ld.data.images import UInt8Image
 from s2ld.errors import S2LDError
+from s2ld.files import whole_file
 from s2ld.types import FloatArray
 
 MAX_LINES = 500
@@ -99,11 +101,13 @@ def draw_panels(
         chosen = choose_lines(panel.values, max_lines)
         start, end = place0.to_canvas(panel.points0[chosen]), place1.to_canvas(panel.points1[chosen])
         _draw_lines(axes, start, end, panel, panel.values[chosen])
-        axes.set_title(_title(panel, len(chosen)), fontsize=9.5, loc="left", pad=6, x=6 / width)
+        axes.set_title(_title(panel, len(chosen)), fontsize=9.5, loc="left", pad=6, x=6 / width, parse_math=False)
         low, tall = bottom + 0.05 * height, 0.9 * height
         bar = figure.add_axes(((width + 12) / full[0], low / full[1], 14 / full[0], tall / full[1]))
         _draw_bar(figure, bar, panel)
-    surface.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # file names in scripts that the font lacks
+        surface.draw()
     picture = np.asarray(surface.buffer_rgba())[..., :3].copy()
     if path is not None:
         write_picture(path, picture)
@@ -123,21 +127,18 @@ def write_picture(path: str | Path, picture: UInt8Image) -> None:
     """Write (H, W, 3) RGB to a .png, .jpg or other file that OpenCV encodes.
 
     Raises:
-        S2LDError: the suffix is unknown or the folder cannot be written.
+        S2LDError: the suffix is unknown or the file cannot be written.
     """
     path = Path(path)
+    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
     try:
-        done, data = cv2.imencode(
-            path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-        )
+        done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     except cv2.error:
         done, data = False, np.zeros(0, np.uint8)
     if not done:
         raise S2LDError(f"{path}: cannot write a picture of this kind; use .png or .jpg")
-    try:
-        path.write_bytes(data.tobytes())
-    except OSError as error:
-        raise S2LDError(f"{path}: cannot write this picture ({error.strerror})") from error
+    with whole_file(path) as part:
+        part.write_bytes(data.tobytes())
 
 
 @dataclass(frozen=True)

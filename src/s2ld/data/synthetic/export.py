@@ -17,7 +17,6 @@ from s2ld.data.synthetic.cameras import draw_first, draw_second, known_points, v
 from s2ld.data.synthetic.draw import draw_scene
 from s2ld.data.synthetic.render import Atlas, Rendered, render_views
 from s2ld.data.synthetic.scene import Array, Camera, Scene
-from s2ld.data.synthetic.source import check_config
 from s2ld.data.textures import TextureBank
 from s2ld.errors import S2LDError
 
@@ -51,9 +50,8 @@ def write_megadepth(folder: str | Path, config: CN, seed: int, scenes: int, view
         The index files.
 
     Raises:
-        S2LDError: `folder` cannot be written, there are too few views, or a range of DATA.SYNTHETIC is impossible.
+        S2LDError: `folder` cannot be written, or there are too few views.
     """
-    check_config(config.SYNTHETIC)
     if views < 2 or scenes < 1:
         raise S2LDError(f"{scenes} scenes of {views} views: at least one scene and two views are needed for a pair")
     root = Path(folder)

@@ -16,7 +16,6 @@ from s2ld.data.synthetic.draw import draw_scene
 from s2ld.data.synthetic.render import Atlas, Rendered, render_views
 from s2ld.data.synthetic.scene import Camera, Scene
 from s2ld.data.textures import TextureBank
-from s2ld.errors import S2LDError
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,10 @@ class SyntheticPairs:
         length: number of pairs it claims to have.
 
     Raises:
-        S2LDError: a range of DATA.SYNTHETIC is impossible, or DATA.PHOTOS has no photographs.
+        S2LDError: DATA.PHOTOS has no photographs.
     """
 
     def __init__(self, config: CN, seed: int, length: int) -> None:
-        check_config(config.SYNTHETIC)
         self._config = config
         self._seed = seed
         self._length = length
@@ -107,18 +105,3 @@ class SyntheticPairs:
         return ViewSample(
             grey[None].float() / 255.0, torch.from_numpy(camera.K).float(), side.depth[0], (1.0, 1.0), name
         )
-
-
-def check_config(config: CN) -> None:
-    """Check the ranges of the DATA.SYNTHETIC node.
-
-    Raises:
-        S2LDError: one of them is empty or impossible; the message names the key.
-    """
-    limits = {"PLANES": (0, np.inf), "BOXES": (0, np.inf), "FOV": (1, 170), "BASELINE": (0, np.inf)}
-    for name, (least, most) in (limits | {"ZOOM": (1e-3, np.inf), "OVERLAP": (0, 1)}).items():
-        low, high = config[name]
-        if not least <= low <= high <= most:
-            raise S2LDError(f"DATA.SYNTHETIC.{name} [{low}, {high}]: must be a range within [{least:g}, {most:g}]")
-    if config.SUPERSAMPLE < 1:
-        raise S2LDError(f"DATA.SYNTHETIC.SUPERSAMPLE {config.SUPERSAMPLE}: must be at least 1")

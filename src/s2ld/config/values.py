@@ -1,0 +1,183 @@
+"""Which values a config key takes: its type is that of the default value, its range stands here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from s2ld.errors import S2LDError
+
+_ANY = math.inf
+_COUNT, _SOME, _SHARE, _POSITIVE = (0, _ANY), (1, _ANY), (0, 1), (1e-6, _ANY)
+RANGES: dict[str, tuple[float, float]] = {
+    "MODEL.BACKBONE.STEM_DIM": _SOME,
+    "MODEL.BACKBONE.DIMS": _SOME,
+    "MODEL.BACKBONE.BLOCKS": _COUNT,
+    "MODEL.BACKBONE.FINE_STRIDE": (2, 4),
+    "MODEL.BACKBONE.FINE_DIM": _SOME,
+    "MODEL.DETECTOR.COARSE_DIMS": _SOME,
+    "MODEL.DETECTOR.FINE_DIMS": _SOME,
+    "MODEL.DETECTOR.HEAD_DIMS": _SOME,
+    "MODEL.DETECTOR.OFFSET_RANGE": _COUNT,
+    "MODEL.ADJUSTER.HIDDEN_DIM": _SOME,
+    "MODEL.COARSE.HEADS": _SOME,
+    "MODEL.MATCH.TEMPERATURE": _POSITIVE,
+    "MODEL.MATCH.THRESHOLD": _SHARE,
+    "MODEL.MATCH.BORDER": _COUNT,
+    "MODEL.MATCH.SINKHORN_ITERATIONS": _SOME,
+    "MODEL.FINE.WINDOW": _SOME,
+    "MODEL.FINE.HEADS": _SOME,
+    "MODEL.SCORE_FILTER.THRESHOLD": _SHARE,
+    "MODEL.SCORE_FILTER.STEP": (1e-3, 1),  # the filter lowers its threshold by it until it ends
+    "MODEL.SCORE_FILTER.MIN_MATCHES": _COUNT,
+    "TRAIN.SEED": (0, 2**32 - 1),
+    "TRAIN.MAX_STEPS": _SOME,
+    "TRAIN.CANONICAL_LR": _COUNT,
+    "TRAIN.CANONICAL_BATCH": _SOME,
+    "TRAIN.WEIGHT_DECAY": _COUNT,
+    "TRAIN.WARMUP_STEPS": _COUNT,
+    "TRAIN.WARMUP_RATIO": _SHARE,
+    "TRAIN.FINAL_LR_RATIO": _SHARE,
+    "TRAIN.MILESTONES": _SHARE,
+    "TRAIN.GRAD_CLIP": _COUNT,
+    "TRAIN.ACCUMULATE": _SOME,
+    "TRAIN.EMA_DECAY": _SHARE,
+    "TRAIN.CHECKPOINT_EVERY": _SOME,
+    "TRAIN.VALIDATE_EVERY": _SOME,
+    "TRAIN.LOG_EVERY": _SOME,
+    "TRAIN.FIGURES": _COUNT,
+    "TARGETS.COARSE_RADIUS": _COUNT,
+    "TARGETS.DEPTH_TOLERANCE": _COUNT,
+    "TARGETS.CYCLE_RADIUS": _COUNT,
+    "TARGETS.FINE_FRACTION": _SHARE,
+    "TARGETS.FINE_MIN_TRUE": _COUNT,
+    "LOSS.COARSE_WEIGHT": _COUNT,
+    "LOSS.FOCAL_ALPHA": _SHARE,
+    "LOSS.FOCAL_GAMMA": _COUNT,
+    "LOSS.FINE_WEIGHT": _COUNT,
+    "LOSS.KEYPOINT_WEIGHT": _COUNT,
+    "LOSS.KEYPOINT_RADIUS": _COUNT,
+    "LOSS.REPEATABILITY_WEIGHT": _COUNT,
+    "LOSS.SCORE_WEIGHT": _COUNT,
+    "LOSS.REGULARISER_WEIGHT": _COUNT,
+    "LOSS.REGULARISER_HUBER": _POSITIVE,
+    "LOSS.REGULARISER_MIN_PARALLAX": (0, 180),
+    "LOSS.REGULARISER_MAX_ERROR": _POSITIVE,
+    "DATA.TRAIN_WEIGHTS": _COUNT,
+    "DATA.VAL_PAIRS": _COUNT,
+    "DATA.TEST_PAIRS": _COUNT,
+    "DATA.IMAGE_SIZE": (16, _ANY),  # one cell has no variance, which batch normalisation needs
+    "DATA.TEST_LONG_SIDE": (8, _ANY),
+    "DATA.BATCH_SIZE": _SOME,
+    "DATA.WORKERS": _COUNT,
+    "DATA.SEED": _COUNT,
+    "DATA.SYNTHETIC.PLANES": _COUNT,
+    "DATA.SYNTHETIC.BOXES": _COUNT,
+    "DATA.SYNTHETIC.HEIGHT_FIELDS": _SHARE,
+    "DATA.SYNTHETIC.FOV": (1, 170),
+    "DATA.SYNTHETIC.BASELINE": _COUNT,
+    "DATA.SYNTHETIC.ROTATION": _COUNT,
+    "DATA.SYNTHETIC.ZOOM": (1e-3, _ANY),
+    "DATA.SYNTHETIC.OVERLAP": _SHARE,
+    "DATA.SYNTHETIC.SUPERSAMPLE": _SOME,
+    "DATA.SYNTHETIC.TEXTURE_SIDE": _SOME,
+    "DATA.SYNTHETIC.TEXTURE_CACHE": _COUNT,
+    "DATA.HOMOGRAPHY.ROTATION": _COUNT,
+    "DATA.HOMOGRAPHY.TILT": (0, 85),
+    "DATA.HOMOGRAPHY.ZOOM": (1e-3, _ANY),
+    "DATA.HOMOGRAPHY.OVERLAP": _SHARE,
+    "DATA.PHOTOMETRIC.EXPOSURE": _COUNT,
+    "DATA.PHOTOMETRIC.GAMMA": (1e-2, 100),
+    "DATA.PHOTOMETRIC.COLOUR_CAST": _SHARE,
+    "DATA.PHOTOMETRIC.BLUR": _COUNT,
+    "DATA.PHOTOMETRIC.NOISE": _COUNT,
+    "DATA.PHOTOMETRIC.JPEG": (1, 100),
+    "DATA.PHOTOMETRIC.SHADOW": _SHARE,
+    "DATA.PHOTOMETRIC.PROBABILITY": _SHARE,
+    "DATA.MEGADEPTH.OVERLAP": _SHARE,
+    "DATA.MEGADEPTH.MAX_ANGLE": (0, 180),
+    "DATA.MEGADEPTH.CACHE_MB": _COUNT,
+    "EVAL.OPENCV_THRESHOLD": _POSITIVE,
+    "EVAL.OPENCV_CONFIDENCE": (1e-6, 1 - 1e-9),
+    "EVAL.POSELIB_THRESHOLD": _POSITIVE,
+    "EVAL.SEED": (0, 2**31 - 1),
+}
+"""Least and largest value of every number, and of each number of a list."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "TRAIN.PRECISION": ("32-true", "bf16-mixed", "16-mixed"),
+    "EVAL.THRESHOLD_UNIT": ("resized", "image"),
+    "EVAL.PIXEL_FRAME": ("edge", "lineage"),
+}
+"""Words that would otherwise be refused late, amid a run; what builds a part of the network or a source checks its own.
+"""
+
+SPANS = frozenset(
+    f"DATA.{key}"
+    for key in (
+        *("SYNTHETIC.PLANES", "SYNTHETIC.BOXES", "SYNTHETIC.FOV", "SYNTHETIC.BASELINE", "SYNTHETIC.ZOOM"),
+        *("SYNTHETIC.OVERLAP", "HOMOGRAPHY.ZOOM", "HOMOGRAPHY.OVERLAP", "PHOTOMETRIC.GAMMA", "PHOTOMETRIC.JPEG"),
+        "MEGADEPTH.OVERLAP",
+    )
+)
+"""Lists of a least and a largest value, in this order."""
+
+ANY_LENGTH = frozenset(
+    (
+        *("MODEL.COARSE.LAYERS", "MODEL.FINE.LAYERS", "TRAIN.FREEZE", "TRAIN.MILESTONES"),
+        *("DATA.TRAIN_SOURCES", "DATA.TRAIN_WEIGHTS", "DATA.VAL_SOURCES", "DATA.PHOTOS_EXCLUDE"),
+    )
+)
+"""Lists that need not be as long as their default."""
+
+IMAGE_MULTIPLE = 8  # DATA.IMAGE_SIZE: the network's cell, px
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", list: "a list"}
+
+
+def fit(key: str, value: object, default: Any, origin: str) -> Any:
+    """Return `value` in the type of `default`; whole numbers and texts such as "1e-3" do for a float.
+
+    Args:
+        key: dotted name of the key.
+        value: as it was read.
+        default: the key's value until now, of the right type.
+        origin: file or "command line", for errors.
+
+    Raises:
+        S2LDError: another type or length, or a value out of range; the message names origin, key and what would do.
+    """
+    if not isinstance(default, list):
+        return _fit_one(key, value, type(default), origin)
+    if not isinstance(value, list | tuple):
+        raise S2LDError(f"{origin}: {key} is {value!r}; it must be a list such as {default or ['name']}")
+    if key not in ANY_LENGTH and len(value) != len(default):
+        raise S2LDError(f"{origin}: {key} is {list(value)}; it must have {len(default)} values, such as {default}")
+    kind = type(default[0]) if default else str
+    fitted = [_fit_one(key, item, kind, origin) for item in value]
+    if key in SPANS and fitted[0] > fitted[1]:
+        raise S2LDError(f"{origin}: {key} is {fitted}; the least value must come first")
+    if key == "DATA.IMAGE_SIZE" and any(side % IMAGE_MULTIPLE for side in fitted):
+        raise S2LDError(f"{origin}: {key} is {fitted}; width and height must be multiples of {IMAGE_MULTIPLE} px")
+    return fitted
+
+
+def _fit_one(key: str, value: object, kind: type, origin: str) -> Any:
+    converted = _convert(value, kind)
+    if type(converted) is not kind:
+        raise S2LDError(f"{origin}: {key} is {value!r}; it must be {_KINDS[kind]}")
+    least, most = RANGES.get(key, (-_ANY, _ANY))
+    if isinstance(converted, float | int) and not (least <= converted <= most and math.isfinite(converted)):
+        limits = f"at least {least:g}" if most == _ANY else f"within [{least:g}, {most:.10g}]"
+        raise S2LDError(f"{origin}: {key} is {converted}; it must be {limits}")
+    if key in CHOICES and converted not in CHOICES[key]:
+        raise S2LDError(f"{origin}: {key} is {converted!r}; use {' or '.join(CHOICES[key])}")
+    return converted
+
+
+def _convert(value: Any, kind: type) -> Any:
+    if kind is float and (type(value) is int or isinstance(value, str)):  # YAML takes 1e-3, without a point, for a text
+        try:
+            return float(value)
+        except (ValueError, OverflowError):
+            return value
+    return value

@@ -1,0 +1,45 @@
+"""Writing files so that neither Ctrl-C nor a full disk leaves half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from s2ld.errors import S2LDError
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; what was written takes the place of `path` at the end, or goes.
+
+    Raises:
+        S2LDError: the file cannot be written; missing parent folders are made.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise S2LDError(f"{path}: cannot write this file ({error.strerror or error}); choose another folder") from error
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder to write to, and its parents.
+
+    Raises:
+        S2LDError: it cannot be created, or nothing can be written in it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise S2LDError(f"{path}: cannot create this output folder ({error.strerror}); choose another") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise S2LDError(f"{path}: this output folder is not writable; choose another")

@@ -1,0 +1,60 @@
+"""Pictures of curves, as matplotlib figures that a notebook shows and `savefig` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from s2ld.types import FloatArray
+
+
+def draw_cumulative(
+    errors: Mapping[str, Sequence[float]], end: float, marks: Sequence[float], label: str, title: str = ""
+) -> Figure:
+    """Draw the share of errors (y, %) that are at most x, a curve for each entry.
+
+    Args:
+        errors: by the text in the legend; at least one value each, infinite ones only lower the curve.
+        end: right end of the picture.
+        marks: places of vertical lines.
+        label: name and unit of the errors.
+        title: drawn above.
+    """
+    figure = _figure()
+    axes = figure.add_subplot()
+    for name, values in errors.items():
+        x = np.sort(np.asarray(values, np.float64))
+        shown = int(np.searchsorted(x, end, side="right"))
+        share = 100 * np.arange(shown + 1) / len(x)
+        axes.step([0.0, *x[:shown], end], [*share, share[-1]], where="post", label=name)
+    for mark in marks:
+        axes.axvline(mark, color="0.85", linewidth=0.8, zorder=0)
+    axes.set(xlim=(0, end), ylim=(0, 100), xlabel=label, ylabel="share of pairs below, %")
+    axes.set_title(title, fontsize=8, parse_math=False)
+    axes.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def draw_shares(x: FloatArray, shares: Mapping[str, FloatArray], label: str, title: str = "") -> Figure:
+    """Draw shares over a common x, a line for each entry.
+
+    Args:
+        x: (Q,) ascending.
+        shares: (Q,) in [0, 1], by the text in the legend.
+        label: name and unit of `x`.
+        title: drawn above.
+    """
+    figure = _figure()
+    axes = figure.add_subplot()
+    for name, share in shares.items():
+        axes.plot(x, 100 * share, label=name)
+    axes.set(ylim=(0, 100), xlabel=label, ylabel="share, %")
+    axes.set_title(title, fontsize=8, parse_math=False)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _figure() -> Figure:
+    return Figure(figsize=(6, 4), dpi=120, layout="constrained")
