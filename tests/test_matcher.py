@@ -220,7 +220,9 @@ def test_what_is_no_image_is_said_in_one_line(image: Any, words: str) -> None:
         ({"threshold": -0.1}, "threshold must be in"),
         ({"threshold": float("nan")}, "threshold must be in"),
         ({"max_side": 7}, "max_side must be at least 8"),
-        ({"size": (640, 0)}, "size must be at least 8 x 8 px, not 640 x 0"),
+        ({"size": (640, 0)}, r"size must be \(width, height\), at least 8 x 8 px, not 640 x 0"),
+        ({"size": (640, 480, 3)}, "not 640 x 480 x 3"),
+        ({"max_side": float("nan")}, "max_side must be at least 8 px"),
         ({"size": (64, 64), "max_side": 64}, "exclude each other"),
     ],
 )
@@ -253,3 +255,18 @@ def test_a_pair_that_would_not_fit_into_memory_is_refused(monkeypatch: pytest.Mo
     fixed(max_side=400)(image, image)
     with pytest.raises(S2LDError, match="1200 x 896 px with 1200 x 896 px does not fit into 0 GiB"):
         fixed(max_side=-1)(image, image)
+    with pytest.raises(S2LDError, match="does not fit into 0 GiB"):  # before it is resized
+        fixed(max_side=10**8).detect(image)
+
+
+def test_memory_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    matcher, image = fixed(max_side=64), np.zeros((64, 64), np.uint8)
+    monkeypatch.setattr(FixedNetwork, "forward", full)
+    with pytest.raises(S2LDError, match="64 x 64 px with 64 x 64 px does not fit into the memory of cpu"):
+        matcher(image, image)
+    monkeypatch.setattr(FixedNetwork, "forward", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        matcher(image, image)

@@ -65,10 +65,11 @@ class Matcher:
             raise S2LDError(f"threshold must be in [0, 1), not {threshold}")
         if max_side is not None and size is not None:
             raise S2LDError("max_side and size exclude each other; give one of them")
-        if max_side is not None and max_side != KEEP_SIZE and max_side < MULTIPLE:
+        if max_side is not None and max_side != KEEP_SIZE and not MULTIPLE <= max_side < math.inf:
             raise S2LDError(f"max_side must be at least {MULTIPLE} px, or -1 to keep the size, not {max_side}")
-        if size is not None and min(size) < MULTIPLE:
-            raise S2LDError(f"size must be at least {MULTIPLE} x {MULTIPLE} px, not {size[0]} x {size[1]}")
+        if size is not None and (len(size) != 2 or min(size) < MULTIPLE):
+            given = " x ".join(map(str, size))
+            raise S2LDError(f"size must be (width, height), at least {MULTIPLE} x {MULTIPLE} px, not {given}")
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
         if threshold is not None:

@@ -156,6 +156,10 @@ BAD = [
     (["a/1.png", "b/1.jpg", "--estimate", "essential", "--intrinsics", "1", "2"], "4 or 8 numbers"),
     (["a/1.png", "b/1.jpg", "--estimate", "essential", "--intrinsics", "0", "2", "3", "4"], "must be positive"),
     (["a/1.png", "b/1.jpg", "--inlier-threshold", "0"], "must be positive"),
+    (["a/1.png", "b/1.jpg", "--inlier-threshold", "nan"], "must be positive"),
+    (["a/1.png", "b/1.jpg", "--estimate", "essential", "--intrinsics", "9", "9", "nan", "4"], "finite numbers"),
+    (["a/1.png", "b/1.jpg", "--resize", "99999999"], "does not fit into"),
+    (["a/1.png", "a"], "a: cannot read this image"),
     (["a/1.png", "b/1.jpg", "--threshold", "7"], "threshold must be in"),
     (["a/1.png", "b/1.jpg", "--device", "toaster"], "device 'toaster'"),
     (["a/1.png", "b/1.jpg", "--resize", "1", "2", "3"], "one or two numbers"),
@@ -185,6 +189,33 @@ def test_bad_input_is_one_line_and_status_2(
     assert err.count("\n") == 1
     assert words in err
     assert out == ""
+
+
+def test_an_interrupt_keeps_what_is_done_and_leaves_nothing_half(
+    photos: Path, weights: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = np.savetxt
+    calls = []
+
+    def stop_in_the_second(*args: object, **options: object) -> None:
+        calls.append(args)
+        original(*args, **options)  # type: ignore[arg-type]
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savetxt", stop_in_the_second)
+    assert run(photos, weights, "--image-dir0", str(photos / "a"), "--image-dir1", str(photos / "b")) == 130
+    assert written(photos) == files_of("1-1") | {"2-2.npz"}
+    with np.load(photos / "out/2-2.npz") as data:
+        assert len(data["points0"])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("demo_match.py: ")]
+    assert lines == [f"demo_match.py: interrupted; 1 of 3 pairs are done, see {photos / 'out'}"]
+
+
+def test_names_that_matplotlib_would_read_as_formulas(photos: Path, weights: str) -> None:
+    (photos / "a/1.png").rename(photos / "a/$^$_{x.png")
+    assert run(photos, weights, str(photos / "a/$^$_{x.png"), str(photos / "b/1.jpg")) == 0
+    assert written(photos) == files_of("$^$_{x-1")
 
 
 def test_folders_of_unlike_names_and_counts(photos: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:

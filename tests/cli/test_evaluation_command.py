@@ -73,7 +73,16 @@ def test_settings_of_weights_and_of_the_command_are_told_apart(
 
 
 def test_bad_input_is_one_line_and_status_2(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for extra in (["--limit", "0"], ["MODEL.MATCH.TRESHOLD", "0.1"], ["--weight", "absent.pt"], ["--device", "tpu9"]):
+    (Path(command[command.index("--dump") + 1]).parent / "file").write_text("")
+    no_folder = ["--dump", str(Path(command[command.index("--dump") + 1]).parent / "file")]
+    for extra in (
+        no_folder,
+        ["EVAL.SEED", "-1"],
+        ["--limit", "0"],
+        ["MODEL.MATCH.TRESHOLD", "0.1"],
+        ["--weight", "absent.pt"],
+        ["--device", "tpu9"],
+    ):
         assert script([*command, *extra]) == 2
         error = capsys.readouterr().err.strip().splitlines()
         assert len(error) == 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -109,13 +112,66 @@ def test_weights_of_another_network_are_refused(config: str, tmp_path: Path) -> 
         (["--resume", "nowhere.ckpt"], r"nowhere\.ckpt"),
         (["TRAIN.STEPS", "3"], "TRAIN.STEPS"),
         (["--devices", "two"], "--devices two"),
+        (["--devices", "0"], "--devices 0"),
+        (["--num_nodes", "0"], "--num_nodes 0"),
+        (["--max_time", "nan"], "--max_time nan"),
+        (["--output", "{tmp}/tiny.yaml"], "tiny.yaml: cannot create this output folder"),
+        (["DATA.BATCH_SIZE", "0"], "DATA.BATCH_SIZE is 0"),
+        (["DATA.PHOTOS", "{tmp}/photos", "DATA.WORKERS", "1"], r"^\S+broken\.jpg: not an image"),
         (["TRAIN.INIT_WEIGHTS", "a.pt", "TRAIN.INIT_DETECTOR", "b.pt"], "exclude each other"),
     ],
 )
 def test_bad_arguments_are_one_line(config: str, tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/broken.jpg").write_text("no picture")
+    filled = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
     with pytest.raises(S2LDError, match=message) as caught:
-        main([config, "--output", str(tmp_path / "x"), "--accelerator", "cpu", *arguments])
+        main([config, "--output", str(tmp_path / "x"), "--accelerator", "cpu", *filled])
     assert "\n" not in str(caught.value)
+
+
+def test_only_a_checkpoint_of_the_same_run_is_resumed(config: str, tmp_path: Path) -> None:
+    run = [config, "--output", str(tmp_path / "a"), "--accelerator", "cpu"]
+    main(run)
+    last = tmp_path / "a/last.ckpt"
+    with pytest.raises(S2LDError, match="holds a run already"):
+        main(run)
+    content = torch.load(last, weights_only=True)
+    for name in ("optimizer_states", "PairDataModule"):
+        torch.save({key: value for key, value in content.items() if key != name}, tmp_path / "cut.ckpt")
+        with pytest.raises(S2LDError, match=rf"cut\.ckpt: lacks {name}"):
+            main([*run, "--resume", str(tmp_path / "cut.ckpt")])
+    (tmp_path / "half.ckpt").write_bytes(last.read_bytes()[:5000])
+    for arguments, words in (
+        (["--resume", str(tmp_path / "half.ckpt")], r"half\.ckpt: damaged"),
+        (["--resume", str(tmp_path / "a/s2ld.safetensors")], "no checkpoint of train.py"),
+        (["--resume", str(last), "TRAIN.EMA_DECAY", "0"], r"last\.ckpt.* unexpected \(average"),
+        (["--resume", str(last), "TRAIN.FREEZE", "['backbone']"], "another TRAIN.FREEZE"),
+        (["--resume", str(last), "MODEL.MATCH.BORDER", "1"], "another MODEL"),
+    ):
+        with pytest.raises(S2LDError, match=words) as caught:
+            main([*run, *arguments])
+        assert "\n" not in str(caught.value)
+
+
+def test_ctrl_c_saves_the_step_and_the_run_goes_on_from_it(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = S2LDModule.training_step
+
+    def interrupted(module: S2LDModule, *args: Any) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(module, *args)
+
+    run = [config, "--output", str(tmp_path / "a"), "--accelerator", "cpu"]
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(S2LDModule, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="step 1 is saved"):
+            main(run)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert (tmp_path / "a/last.ckpt").is_file()
+    assert main([*run, "--resume", "auto"]).steps == 2
 
 
 def test_a_gpu_that_is_not_there_is_said(config: str, monkeypatch: pytest.MonkeyPatch) -> None:

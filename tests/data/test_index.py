@@ -155,6 +155,8 @@ def broken(change: str) -> Any:
         content["poses"][0] = np.eye(3)
     elif change == "not finite":
         content["intrinsics"][0] = np.full((3, 3), np.nan)
+    elif change == "no focal length":
+        content["intrinsics"][0] = np.zeros((3, 3))
     elif change == "unlike lengths":
         content["poses"] = content["poses"][:3]
     elif change == "list":
@@ -171,6 +173,7 @@ def broken(change: str) -> Any:
         ("dropped", "without path"),
         ("misshapen", "4 x 4"),
         ("not finite", "finite"),
+        ("no focal length", "focal length is not positive"),
         ("unlike lengths", "unlike lengths"),
         ("list", "not a list"),
     ],
@@ -212,6 +215,8 @@ def test_folder_and_list_of_scenes(tmp_path: Path) -> None:
         read_indices(tmp_path / "nowhere")
     with pytest.raises(S2LDError, match=r"other\.txt"):
         read_indices(tmp_path, tmp_path / "other.txt")
+    with pytest.raises(S2LDError, match=r"a\.npz: not a text file"):
+        read_indices(tmp_path, tmp_path / "a.npz")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")

@@ -63,6 +63,8 @@ def test_pair_is_resized_with_its_intrinsics(tmp_path: Path) -> None:
         ([{"image0": "a.png"}], "pair 0: lacks image1, K0, K1, T_0to1"),
         ([entry(K1=[[1, 2], [3, 4]])], "pair 0: K1 must be 3 rows"),
         ([entry(K0="K")], "pair 0: K0"),
+        ([entry(K0=np.zeros((3, 3)).tolist())], "pair 0: K0 must be .* with positive fx and fy"),
+        ([entry(K1=[[100, 0, 60], [0, -100, 40], [0, 0, 1]])], "pair 0: K1 must be .* with positive fx and fy"),
         ([entry(T_0to1=np.full((4, 4), 2.0).tolist())], "pair 0: T_0to1 holds no rotation"),
         ([entry(T_0to1=np.diag([1.0, 1.0, -1.0, 1.0]).tolist())], "no rotation"),
     ],

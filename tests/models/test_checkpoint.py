@@ -7,8 +7,11 @@ import pytest
 import torch
 from tiny_networks import tiny_config, tiny_network
 
+from s2ld.config import build_config, config_to_text
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import load_model, load_strict, read_weights, save_weights
+
+LITE = Path(__file__).parents[2] / "configs/s2ld/outdoor/s2ld_lite.yaml"
 
 
 class Hostile:
@@ -73,7 +76,7 @@ def test_foreign_weights_are_named_in_one_line() -> None:
 def test_nothing_in_a_hostile_file_runs(tmp_path: Path, name: str) -> None:
     mark = tmp_path / "executed"
     torch.save({"state_dict": {"matcher.a": Hostile(mark)}}, tmp_path / name)
-    with pytest.raises(S2LDError, match=name):
+    with pytest.raises(S2LDError, match=rf"{name}: not loaded, since it asks for getattr,"):
         read_weights(tmp_path / name)
     assert not mark.exists()
     (tmp_path / name).write_bytes(pickle.dumps(Hostile(mark)))
@@ -88,6 +91,45 @@ def test_broken_files_are_named(tmp_path: Path, name: str, content: bytes) -> No
     (tmp_path / name).write_bytes(content)
     with pytest.raises(S2LDError, match=name) as caught:
         read_weights(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {}, {1: torch.zeros(1)}, {"a": 1}, {"state_dict": {"a": torch.zeros(1)}, "s2ld_config": 5}]
+)
+def test_plain_values_that_are_no_state_dict_are_named(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(S2LDError, match=r"other\.pt: holds no state dict"):
+        read_weights(tmp_path / "other.pt")
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    network = tiny_network()
+    state = network.state_dict()
+    state["backbone.coarse_out.weight"] = torch.full_like(state["backbone.coarse_out.weight"], float("nan"))
+    with pytest.raises(S2LDError, match=r"other\.pt: backbone\.coarse_out\.weight holds NaN"):
+        load_strict(network, state, "other.pt")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("HEADS: 5", "HEADS: 7", "attention heads"),
+        ("HEADS: 5", "HEADS: five", "MODEL.COARSE.HEADS is 'five'"),
+        ("HEADS: 5", "HEDS: 5", "unknown config key MODEL.COARSE.HEDS; did you mean"),
+    ],
+)
+def test_a_config_inside_that_makes_no_network_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, words: str
+) -> None:
+    config = build_config([LITE])
+    text = config_to_text(config).replace(old, new)
+    assert new in text
+    monkeypatch.setattr("s2ld.models.checkpoint.config_to_text", lambda _: text)
+    save_weights(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, config)
+    with pytest.raises(S2LDError, match=words) as caught:
+        load_model(tmp_path / "w.safetensors")
+    assert str(caught.value).startswith(str(tmp_path / "w.safetensors"))
     assert "\n" not in str(caught.value)
 
 

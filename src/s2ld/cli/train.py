@@ -196,8 +196,13 @@ def build_trainer(config: CN, output: Path, arguments: argparse.Namespace) -> pl
 
 
 def _quieten() -> None:
-    """Drop what Lightning says of things that are meant so: the average in evaluation mode, few loader processes."""
-    for message in ("in eval mode at the start of training", "does not have many workers", "LeafSpec"):
+    """Drop what Lightning says of things that are meant so: averages in evaluation mode, few processes, no sources."""
+    for message in (
+        "in eval mode at the start of training",
+        "does not have many workers",
+        "LeafSpec",
+        "Total length of",
+    ):
         warnings.filterwarnings("ignore", f".*{message}.*")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
 

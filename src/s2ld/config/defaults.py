@@ -122,35 +122,9 @@ def _data() -> CN:
     c.PHOTOS = ""  # folder of photographs for textures; empty: procedural textures
     c.PHOTOS_EXCLUDE = []  # beginnings of file names that are left out, e.g. by licence
 
-    c.SYNTHETIC = CN()
-    c.SYNTHETIC.PLANES = [1, 4]  # number of textured planes beside the background, least and most
-    c.SYNTHETIC.BOXES = [0, 4]  # number of boxes
-    c.SYNTHETIC.HEIGHT_FIELDS = 0.3  # share of scenes whose ground is a height field
-    c.SYNTHETIC.FOV = [40.0, 75.0]  # horizontal field of view, degrees
-    c.SYNTHETIC.BASELINE = [0.05, 0.6]  # camera distance, of the median depth
-    c.SYNTHETIC.ROTATION = 15.0  # sigma of the in-plane rotation, degrees
-    c.SYNTHETIC.ZOOM = [0.7, 1.4]  # focal length ratio of the second camera
-    c.SYNTHETIC.OVERLAP = [0.2, 1.0]  # share of view 0 that is visible in view 1
-    c.SYNTHETIC.SUPERSAMPLE = 2  # rays a pixel and axis
-    c.SYNTHETIC.TEXTURE_SIDE = 512  # texels, a power of two: textures are squeezed into squares of this side
-    c.SYNTHETIC.TEXTURE_CACHE = 1024  # MiB of prepared textures a process; one takes 1.3 MiB at 512, 0.3 at 256
-
-    c.HOMOGRAPHY = CN()
-    c.HOMOGRAPHY.ROTATION = 20.0  # sigma of the in-plane rotation, degrees
-    c.HOMOGRAPHY.TILT = 35.0  # largest tilt of the plane against either camera, degrees
-    c.HOMOGRAPHY.ZOOM = [0.5, 1.0]  # scale of the second view against the first, or the reverse
-    c.HOMOGRAPHY.OVERLAP = [0.3, 1.0]  # share of view 0 that is visible in view 1
-
-    c.PHOTOMETRIC = CN()
-    c.PHOTOMETRIC.ENABLED = True
-    c.PHOTOMETRIC.EXPOSURE = 0.6  # largest change, stops
-    c.PHOTOMETRIC.GAMMA = [0.7, 1.5]
-    c.PHOTOMETRIC.COLOUR_CAST = 0.15  # largest relative change of a channel
-    c.PHOTOMETRIC.BLUR = 1.2  # largest sigma, px
-    c.PHOTOMETRIC.NOISE = 0.04  # largest sigma, of the full range
-    c.PHOTOMETRIC.JPEG = [30, 95]  # quality
-    c.PHOTOMETRIC.SHADOW = 0.5  # share of the light that the darkest shadow takes
-    c.PHOTOMETRIC.PROBABILITY = 0.4  # of each of blur, noise, JPEG and shadow
+    c.SYNTHETIC = _synthetic()
+    c.HOMOGRAPHY = _homography()
+    c.PHOTOMETRIC = _photometric()
 
     c.MEGADEPTH = CN()
     c.MEGADEPTH.ROOT = "data/megadepth/train"  # folder that the index's paths start from
@@ -168,6 +142,45 @@ def _data() -> CN:
 
     c.POSED_PAIRS = CN()
     c.POSED_PAIRS.ROOT = "../shared/posed_pairs/facades"  # folder with a pairs.json
+    return c
+
+
+def _synthetic() -> CN:
+    c = CN()
+    c.PLANES = [1, 4]  # number of textured planes beside the background, least and most
+    c.BOXES = [0, 4]  # number of boxes
+    c.HEIGHT_FIELDS = 0.3  # share of scenes whose ground is a height field
+    c.FOV = [40.0, 75.0]  # horizontal field of view, degrees
+    c.BASELINE = [0.05, 0.6]  # camera distance, of the median depth
+    c.ROTATION = 15.0  # sigma of the in-plane rotation, degrees
+    c.ZOOM = [0.7, 1.4]  # focal length ratio of the second camera
+    c.OVERLAP = [0.2, 1.0]  # share of view 0 that is visible in view 1
+    c.SUPERSAMPLE = 2  # rays a pixel and axis
+    c.TEXTURE_SIDE = 512  # texels, a power of two: textures are squeezed into squares of this side
+    c.TEXTURE_CACHE = 1024  # MiB of prepared textures a process; one takes 1.3 MiB at 512, 0.3 at 256
+    return c
+
+
+def _homography() -> CN:
+    c = CN()
+    c.ROTATION = 20.0  # sigma of the in-plane rotation, degrees
+    c.TILT = 35.0  # largest tilt of the plane against either camera, degrees
+    c.ZOOM = [0.5, 1.0]  # scale of the second view against the first, or the reverse
+    c.OVERLAP = [0.3, 1.0]  # share of view 0 that is visible in view 1
+    return c
+
+
+def _photometric() -> CN:
+    c = CN()
+    c.ENABLED = True
+    c.EXPOSURE = 0.6  # largest change, stops
+    c.GAMMA = [0.7, 1.5]
+    c.COLOUR_CAST = 0.15  # largest relative change of a channel
+    c.BLUR = 1.2  # largest sigma, px
+    c.NOISE = 0.04  # largest sigma, of the full range
+    c.JPEG = [30, 95]  # quality
+    c.SHADOW = 0.5  # share of the light that the darkest shadow takes
+    c.PROBABILITY = 0.4  # of each of blur, noise, JPEG and shadow
     return c
 
 

@@ -97,6 +97,8 @@ def read_indices(folder: str | Path, scenes: str | Path = "") -> list[SceneIndex
             lines = Path(scenes).read_text().split()
         except OSError as error:
             raise S2LDError(f"{scenes}: cannot read this list of scenes ({error.strerror}); check the path") from error
+        except UnicodeDecodeError as error:
+            raise S2LDError(f"{scenes}: not a text file; a list of scenes has one name a line") from error
         paths = [folder / (line if line.endswith(".npz") else f"{line}.npz") for line in lines]
     else:
         paths = sorted(folder.glob("*.npz"))
@@ -158,11 +160,14 @@ def _build(name: str, content: Mapping[str, Any]) -> SceneIndex:
     paths, depths, intrinsics, poses = ([values[i] for i in used] for values in images)
     if any(value is None for values in (paths, intrinsics, poses) for value in values):
         raise ValueError("a pair names an image without path, intrinsics or pose")
+    cameras = _matrices(intrinsics, 3)
+    if (cameras[:, [0, 1], [0, 1]] <= 0).any():
+        raise ValueError("a focal length is not positive")
     return SceneIndex(
         name,
         np.array([str(path) for path in paths]),
         np.array(["" if path is None else str(path) for path in depths]),
-        _matrices(intrinsics, 3),
+        cameras,
         _matrices(poses, 4),
         pairs,
         overlap,

@@ -1,0 +1,55 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from s2ld.errors import S2LDError, as_one_line
+from s2ld.files import make_folder, whole_file
+
+
+def write_half(path: Path, stop: type[BaseException]) -> None:
+    with whole_file(path) as part:
+        part.write_text("half")
+        raise stop
+
+
+def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "a.txt"
+    with whole_file(path) as part:
+        part.write_text("old")
+        assert not path.exists()
+    assert path.read_text() == "old"
+    for stop in (KeyboardInterrupt, ValueError):
+        with pytest.raises(stop):
+            write_half(path, stop)
+    assert path.read_text() == "old"
+    assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(S2LDError, match=r"file/a\.txt: cannot write this file"), whole_file(tmp_path / "file/a.txt"):
+        pass
+    with pytest.raises(S2LDError, match=r"folder: cannot write this file"), whole_file(tmp_path / "folder") as part:
+        part.write_text("")
+    for path in (tmp_path / "file", tmp_path / "file/sub"):
+        with pytest.raises(S2LDError, match="cannot create this output folder"):
+            make_folder(path)
+
+
+def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # permissions do not bind the tests' user, root
+    with pytest.raises(S2LDError, match="not writable"):
+        make_folder(tmp_path)
+
+
+def test_an_error_of_a_loader_process_is_cut_to_its_own_line() -> None:
+    text = (
+        "Caught S2LDError in DataLoader worker process 0.\nTraceback:\n  File x\ns2ld.errors.S2LDError: a.jpg: broken\n"
+    )
+    assert str(as_one_line(S2LDError(text))) == "a.jpg: broken"
+    assert str(as_one_line(S2LDError("a.jpg: broken"))) == "a.jpg: broken"
