@@ -1,17 +1,27 @@
 #!/usr/bin/env bash
 # The recipe of weights/s2ld-lite.safetensors, from nothing, on two CPU cores: small images first, then larger ones.
-# With --max_time MINUTES each phase stops in time; called again, it goes on from its last checkpoint.
+# With --max_time MINUTES it stops in time; called again, it goes on from the last checkpoint.
 # Further arguments go to train.py, e.g. DATA.PHOTOS my/photographs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export OMP_NUM_THREADS=1 # two processes of one thread train more pairs a second than one process of two
 
+finished() { # FOLDER, MAX_STEPS: whether the exported weights are of the last step
+  [[ -e "$1/s2ld.safetensors" ]] && python -c 'import sys; from s2ld.models.checkpoint import read_weights
+sys.exit(int(read_weights(sys.argv[1]).metadata["steps"]) < int(sys.argv[2]))' "$1/s2ld.safetensors" "$2"
+}
+
 phase() { # NAME, MAX_STEPS, then arguments of train.py
-  local name="$1" steps="$2"
+  local folder="logs/lite/$1" steps="$2"
   shift 2
+  if finished "$folder" "$steps"; then return; fi
   python train.py configs/data/homography_synthetic.yaml configs/s2ld/outdoor/s2ld_lite.yaml \
-    --output "logs/lite/$name" --resume auto --accelerator cpu --devices 2 \
+    --output "$folder" --resume auto --accelerator cpu --devices 2 \
     DATA.BATCH_SIZE 4 DATA.WORKERS 1 TRAIN.MAX_STEPS "$steps" TRAIN.CHECKPOINT_EVERY 25 TRAIN.VALIDATE_EVERY 400 "$@"
+  if ! finished "$folder" "$steps"; then
+    echo "$folder: stopped before step $steps; call this script again to go on"
+    exit 0
+  fi
 }
 
 # wide changes of view at 256x192: the schedule stops at 0.94 of the learning rate, the next phase goes on from it
