@@ -243,6 +243,7 @@ class _Side:
     scale: tuple[float, float]  # image px per resized px, (x, y)
 
     def to_image(self, points: Tensor) -> FloatArray:
+        """Return (P, 2) points in resized px as px of the image as given."""
         points = points.detach().float().cpu()
         return _to_numpy(resized_to_image(points, points.new_tensor(self.scale), "edge"))
 

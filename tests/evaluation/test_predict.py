@@ -155,7 +155,7 @@ def test_header_knows_weights_model_and_data_but_not_the_evaluation(tmp_path: Pa
     base = header()
     assert (base.weights, base.pairs, base.source) == ("w.safetensors", 2, "synthetic")
     assert header("EVAL.OPENCV_THRESHOLD", "2.0") == base
-    assert header("MODEL.MATCH.THRESHOLD", "0.3") != base
+    assert header("MODEL.MATCH.THRESHOLD", "0.55") != base
     assert header("DATA.TEST_LONG_SIDE", "320") != base
     weight.write_bytes(b"two")
     assert header() != base

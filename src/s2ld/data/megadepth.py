@@ -34,6 +34,7 @@ class _Photo:
 
     @property
     def size_bytes(self) -> int:
+        """Memory that it takes."""
         return self.image.nbytes + (0 if self.depth is None else self.depth.nbytes)
 
 
@@ -45,11 +46,13 @@ class _Cache:
         self._photos: OrderedDict[tuple[int, int], _Photo] = OrderedDict()
 
     def get(self, key: tuple[int, int]) -> _Photo | None:
+        """Return the photo of (scene, image), which is then the last used, or None."""
         if key in self._photos:
             self._photos.move_to_end(key)
         return self._photos.get(key)
 
     def put(self, key: tuple[int, int], photo: _Photo) -> None:
+        """Keep a photo that is not there yet; the least recently used leave for it."""
         self._photos[key] = photo
         self._used += photo.size_bytes
         while self._used > self._limit:

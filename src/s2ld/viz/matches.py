@@ -149,6 +149,7 @@ class _Place:
     scale: tuple[float, float]  # canvas px per image px
 
     def to_canvas(self, points: FloatArray) -> FloatArray:
+        """Return (P, 2) points in image px as px of the canvas, pixel edges aligned."""
         return np.asarray((points + 0.5) * np.array(self.scale) - 0.5 + np.array([self.left, 0]))
 
 
