@@ -164,6 +164,7 @@ def _synthetic() -> CN:
 def _homography() -> CN:
     c = CN()
     c.ROTATION = 20.0  # sigma of the in-plane rotation, degrees
+    c.FOV = [40.0, 75.0]  # horizontal field of view, degrees
     c.TILT = 35.0  # largest tilt of the plane against either camera, degrees
     c.ZOOM = [0.5, 1.0]  # scale of the second view against the first, or the reverse
     c.OVERLAP = [0.3, 1.0]  # share of view 0 that is visible in view 1

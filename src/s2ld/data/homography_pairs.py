@@ -95,14 +95,14 @@ def draw_cameras(width: int, height: int, config: CN, rng: np.random.Generator) 
     texture_px = rng.uniform(0.5, 1.0) * largest
     free = np.array([width, height]) - texture_px * view
     target = np.array([width, height]) / 2 + rng.uniform(-0.5, 0.5, 2) * free
-    first = _look(target, texture_px, rng.uniform(0, h.TILT), rng.normal(0, h.ROTATION) / 2, view, rng)
+    first = _look(target, texture_px, rng.uniform(0, h.TILT), rng.normal(0, h.ROTATION) / 2, view, h.FOV, rng)
     best, best_miss = first, np.inf
     for _ in range(TRIES):
         zoom = float(np.exp(rng.uniform(*np.log(h.ZOOM))))
         zoom = 1 / zoom if rng.random() < 0.5 else zoom
         shift = rng.uniform(-0.6, 0.6, 2) * texture_px * view
         roll = rng.normal(0, h.ROTATION)
-        second = _look(target + shift, texture_px / zoom, rng.uniform(0, h.TILT), roll, view, rng)
+        second = _look(target + shift, texture_px / zoom, rng.uniform(0, h.TILT), roll, view, h.FOV, rng)
         overlap = wall_overlap(first, second, view, width, height)
         miss = max(h.OVERLAP[0] - overlap, overlap - h.OVERLAP[1], 0.0)
         if miss < best_miss:
@@ -113,10 +113,14 @@ def draw_cameras(width: int, height: int, config: CN, rng: np.random.Generator) 
 
 
 def _look(
-    target: Array, texture_px: float, tilt: float, roll: float, view: Array, rng: np.random.Generator
+    target: Array, texture_px: float, tilt: float, roll: float, view: Array, span: list[float], rng: np.random.Generator
 ) -> WallCamera:
-    """A camera that looks at `target` (texture px) from `tilt` degrees off the normal, `texture_px` per image px."""
-    focal = view[0] / 2 / np.tan(np.radians(rng.uniform(40, 75)) / 2)
+    """A camera that looks at `target` (texture px) from `tilt` degrees off the normal, `texture_px` per image px.
+
+    `span` are the least and largest horizontal field of view, degrees.
+    """
+    fov = rng.uniform(span[0], span[1])
+    focal = view[0] / 2 / np.tan(np.radians(fov) / 2)
     distance = focal * texture_px
     azimuth, angle = rng.uniform(0, 2 * np.pi), np.radians(tilt)
     z = np.array([np.sin(angle) * np.cos(azimuth), np.sin(angle) * np.sin(azimuth), np.cos(angle)])
