@@ -11,6 +11,9 @@ import pytest
 from yacs.config import CfgNode as CN
 
 from s2ld.config import build_config, config_from_text, config_keys, config_to_text, defaults
+from s2ld.data.datamodule import PairDataModule
+from s2ld.data.sources import build_source
+from s2ld.errors import S2LDError
 from s2ld.models.network import S2LD
 from s2ld.training.module import S2LDModule
 from s2ld.training.optim import schedule_factor
@@ -40,6 +43,37 @@ def test_the_two_supervisions_and_the_detector_are_what_their_names_say() -> Non
     module = S2LDModule(build_config([lite, folder / "kpnet/outdoor/kpnet.yaml"]))
     learning = {name.split(".")[0] for name, p in module.matcher.named_parameters() if p.requires_grad}
     assert learning == {"backbone", "keypoint_detector"}
+
+
+def test_the_mixture_keeps_training_and_validation_scenes_apart() -> None:
+    node = build_config([ROOT / "configs/data/mixture.yaml"]).DATA
+    train, val = ((ROOT / path).read_text().split() for path in (node.MEGADEPTH.SCENES, node.MEGADEPTH.VAL_SCENES))
+    assert (len(train), val) == (6, ["ngp_fox", "vork_alexander"])
+    assert not set(train) & set(val)
+    assert "posed_pairs" in node.VAL_SOURCES
+    assert "posed_pairs" not in node.TRAIN_SOURCES
+
+
+@pytest.mark.skipif(not (ROOT / "../shared/real_scenes").is_dir(), reason="needs ../shared")
+def test_the_mixture_runs_from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    config = build_config([ROOT / "configs/data/mixture.yaml"])
+    data = PairDataModule(config)
+    data.setup("fit")
+    assert data.val_layout == [(name, 24) for name in config.DATA.VAL_SOURCES]
+    scenes = {build_source("megadepth", config, "train")[index].source for index in range(6)}
+    assert scenes == {f"megadepth/{name}" for name in Path(config.DATA.MEGADEPTH.SCENES).read_text().split()}
+    sample = build_source("megadepth", config, "val")[0]
+    assert sample.source.removeprefix("megadepth/") in Path(config.DATA.MEGADEPTH.VAL_SCENES).read_text().split()
+
+
+def test_the_mixture_says_in_one_line_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(folder)
+    with pytest.raises(S2LDError, match=r"^\.\./shared/photos: .* set DATA\.PHOTOS$"):
+        PairDataModule(build_config(["configs/data/mixture.yaml"])).setup("fit")
 
 
 def test_every_key_is_read() -> None:

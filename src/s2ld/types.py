@@ -38,6 +38,22 @@ class Movable:
         return type(self)(**moved)
 
 
+class Rows(Movable):
+    """Adds `.at(rows)` to a frozen dataclass whose tensors have a row for each match."""
+
+    def at(self, rows: Tensor) -> Self:
+        """Return a copy that holds these rows only (indices or a mask), nested values too."""
+        chosen: dict[str, Any] = {}
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, Rows):
+                value = value.at(rows)
+            elif isinstance(value, Tensor):
+                value = value[rows]
+            chosen[field.name] = value
+        return type(self)(**chosen)
+
+
 @dataclass(frozen=True)
 class ImageBatch(Movable):
     """What the network sees of one side of the pairs."""
@@ -73,6 +89,8 @@ class PairBatch(Movable):
     """Per pair the two image names, for messages and dumps."""
     sources: Sequence[str] = ()
     """Per pair the data source that it comes from."""
+    homography: Tensor | None = None
+    """(N, 3, 3) from resized px of view 0 to those of view 1, any scale; None unless every pair shows one plane."""
 
     @property
     def size(self) -> int:
@@ -100,6 +118,8 @@ class Keypoints(Movable):
     """(N, 1, h, w) in [0, 1]."""
     points: Tensor
     """(N, h*w, 2) resized px: 8 (col, row) + 4 offset."""
+    logits: Tensor | None = None
+    """(N, h*w, k²) of a detector that chooses among the k² fine pixels around each cell's corner, row by row."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +137,7 @@ class EncodedPair(Movable):
 
 
 @dataclass(frozen=True)
-class CoarseMatches(Movable):
+class CoarseMatches(Rows):
     """Sparse matches as indices of cells."""
 
     batch: Tensor
@@ -134,7 +154,19 @@ class CoarseMatches(Movable):
 
 
 @dataclass(frozen=True)
-class FineMatches(Movable):
+class Correlation(Rows):
+    """What the correlating fine stage says of each match beside its point."""
+
+    logits: Tensor
+    """(M, W²) similarity of the query with every fine pixel of window 1, row by row."""
+    centre: Tensor
+    """(M, 2) resized px of window 1's middle fine pixel."""
+    right: Tensor
+    """(M,) logit of the probability that the refined point is right."""
+
+
+@dataclass(frozen=True)
+class FineMatches(Rows):
     """Sub-pixel matches, row i belonging to row i of the coarse matches."""
 
     points0: Tensor
@@ -148,6 +180,8 @@ class FineMatches(Movable):
     descriptors0: Tensor | None = None
     """(M, C + Cf) coarse and fine descriptor at point 0, when asked for."""
     descriptors1: Tensor | None = None
+    correlation: Correlation | None = None
+    """Of the correlating fine stage; None of the transformer."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +189,8 @@ class Prediction(Movable):
     """All that the network says of a batch of pairs."""
 
     encoded: EncodedPair
-    confidence: Tensor
-    """(N, L, S) confidence matrix of the sparse stage."""
+    confidence: Tensor | None
+    """(N, L, S) confidence matrix of the sparse stage; None where only matches were asked for."""
     coarse: CoarseMatches
     fine: FineMatches
 
@@ -190,7 +224,10 @@ class LossTerms(Movable):
     total: Tensor
     coarse: Tensor
     fine: Tensor
+    heatmap: Tensor
+    verification: Tensor
     keypoint: Tensor
+    corner: Tensor
     repeatability: Tensor
     score: Tensor
     regulariser: Tensor

@@ -63,6 +63,21 @@ def test_report_is_written_and_the_cache_is_reused(
     assert main([*command, "--limit", "2"])["pairs"] == 2
 
 
+def test_homographies_are_scored_by_their_corners(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["DATA.TEST_SOURCE", "homography", "DATA.TEST_PAIRS", "2", "DATA.IMAGE_SIZE", "[128, 96]"]
+    numbers = main([*command, *overrides, "EVAL.HOMOGRAPHY_THRESHOLD", "2.0"])
+    assert {
+        "corner/auc@3px",
+        "corner/auc@5px",
+        "corner/auc@10px",
+        "endpoint/median_px",
+        "opencv/auc@5",
+    } <= numbers.keys()
+    printed = capsys.readouterr().out
+    assert "findHomography RANSAC, 2 resized px" in printed
+    assert "corner: auc@3px" in printed
+
+
 def test_settings_of_weights_and_of_the_command_are_told_apart(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

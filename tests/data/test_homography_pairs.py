@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from s2ld.config import CN, build_config
 from s2ld.data.homography_pairs import HomographyPairs, draw_cameras, shrink_to_scale, wall_depth, wall_overlap
-from s2ld.data.sample import PairSample
+from s2ld.data.sample import PairSample, collate
 from s2ld.geometry.camera import project, unproject
 from s2ld.geometry.homography import apply_homography, plane_homography
 from s2ld.geometry.pose import transform
@@ -61,6 +63,18 @@ def test_depth_and_pose_tell_the_homography_of_the_wall(index: int) -> None:
         sample.view0.K.double(), sample.view1.K.double(), sample.T_0to1.double(), normal, torch.ones(()).double()
     )
     torch.testing.assert_close(apply_homography(H, grid())[known], points[known], rtol=1e-4, atol=1e-2)
+    assert sample.homography is not None
+    told = apply_homography(sample.homography.double(), grid())
+    torch.testing.assert_close(told[known], points[known], rtol=1e-5, atol=1e-3)
+
+
+def test_a_batch_has_homographies_where_all_of_its_pairs_have() -> None:
+    source = HomographyPairs(data_config(), 0, 10)
+    batch = collate([source[0], source[1]])
+    assert batch.homography is not None
+    assert batch.homography.shape == (2, 3, 3)
+    assert torch.equal(batch.homography[1], source[1].homography)
+    assert collate([source[0], replace(source[1], homography=None)]).homography is None
 
 
 def test_the_second_view_shows_what_depth_and_pose_say() -> None:

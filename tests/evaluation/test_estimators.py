@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from s2ld.config import build_config
-from s2ld.evaluation.estimators import OpenCVRansac, PoseEstimator, PoseLibRansac, build_estimators
-from s2ld.evaluation.metrics import pose_error_degrees
+from s2ld.evaluation.estimators import (
+    HomographyRansac,
+    OpenCVRansac,
+    PoseEstimator,
+    PoseLibRansac,
+    build_estimators,
+    build_homography_estimator,
+)
+from s2ld.evaluation.metrics import homography_error, pose_error_degrees
 
 K0 = np.array([[700.0, 0, 320], [0, 720, 240], [0, 0, 1]])
 K1 = np.array([[600.0, 0, 310], [0, 590, 250], [0, 0, 1]])
@@ -102,3 +109,42 @@ def test_settings_of_the_config_reach_the_estimators() -> None:
     assert poselib == PoseLibRansac(1.0)
     assert "0.75 px" in opencv.settings
     assert "1 px" in poselib.settings
+
+
+def plane(count: int, outliers: float, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matches by a known homography, some of them wrong."""
+    rng = np.random.default_rng(0)
+    H = np.array([[0.9, -0.2, 40.0], [0.15, 1.1, -20.0], [2e-4, -1e-4, 1.0]])
+    points0 = rng.uniform((0, 0), (320, 240), (count, 2))
+    points1 = cv2.perspectiveTransform(points0[None], H)[0] + rng.normal(0, noise, (count, 2))
+    wrong = rng.random(count) < outliers
+    points1[wrong] = rng.uniform(0, 300, (int(wrong.sum()), 2))
+    return points0, points1, H
+
+
+def test_homography_is_found_among_outliers() -> None:
+    points0, points1, H = plane(400, 0.5, 0.3)
+    one, two = (HomographyRansac()(points0.astype(np.float32), points1, 3) for _ in range(2))
+    assert homography_error(one, H, (320, 240)) < 0.5
+    assert one is not None
+    assert np.array_equal(one, two)  # type: ignore[arg-type]
+
+
+def test_what_gives_no_homography_does_not_crash() -> None:
+    points0, points1, H = plane(4, 0.0, 0.0)
+    assert homography_error(HomographyRansac()(points0, points1, 0), H, (320, 240)) < 1e-3
+    assert HomographyRansac()(points0[:3], points1[:3], 0) is None
+    line = np.stack([np.arange(20.0), np.arange(20.0)], 1)
+    for same in (np.zeros((6, 2)), line):
+        assert homography_error(HomographyRansac()(same, same, 0), H, (320, 240)) > 10
+
+
+def test_threshold_of_the_homography_counts_and_comes_from_the_config() -> None:
+    points0, points1, H = plane(200, 0.0, 0.0)
+    points1[::3] += (4, 0)  # a third are 4 px off: neither fit nor enter the refinement below 4 px
+    config = build_config([], ["EVAL.HOMOGRAPHY_THRESHOLD", "2.5", "EVAL.OPENCV_CONFIDENCE", "0.9"])
+    estimator = build_homography_estimator(config.EVAL)
+    assert estimator == HomographyRansac(2.5, 0.9)
+    assert "2.5 resized px" in estimator.settings
+    assert homography_error(HomographyRansac(1.0)(points0, points1, 0), H, (320, 240)) < 1e-3
+    assert homography_error(HomographyRansac(8.0)(points0, points1, 0), H, (320, 240)) > 0.5

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from s2ld.errors import S2LDError
 from s2ld.evaluation.cache import CacheHeader, PairPrediction, PairTruth
-from s2ld.evaluation.estimators import OpenCVRansac, Pose, PoseLibRansac
+from s2ld.evaluation.estimators import HomographyRansac, OpenCVRansac, Pose, PoseLibRansac
 from s2ld.evaluation.evaluate import Scores, as_numbers, evaluate, threshold_name
 from s2ld.evaluation.protocol import EvaluationProtocol, build_protocol
 from s2ld.evaluation.report import to_markdown, to_text, write_report
@@ -39,6 +41,18 @@ def made(count: int, noise: float, seed: int = 0, truth: bool = True) -> PairPre
     return PairPrediction(
         (f"{seed}a", f"{seed}b"), (size, size), points0.astype("f4"), points1.astype("f4"), ones, ones,
         K, K, np.full(2, 2.0, "f4"), np.ones(2, "f4"), T.astype("f4"), told,
+    )  # fmt: skip
+
+
+def plane(count: int, shift: float, homography: bool = True) -> PairPrediction:
+    """Matches of random points of a plane, all moved by `shift` px along x in image 1."""
+    H = np.array([[0.9, -0.1, 20.0], [0.1, 1.1, -10.0], [2e-4, -1e-4, 1.0]])
+    points0 = np.random.default_rng(0).uniform((0, 0), (320, 240), (count, 2))
+    points1 = cv2.perspectiveTransform(points0[None], H)[0] + (shift, 0) if count else points0
+    told, size = made(count, 0.0, truth=False), (320, 240)
+    return replace(
+        told, sizes=(size, (640, 480)), points0=points0.astype("f4"), points1=points1.astype("f4"),
+        homography=H.astype("f4") if homography else None,
     )  # fmt: skip
 
 
@@ -109,9 +123,46 @@ def test_the_lineage_frame_is_half_a_pixel_off() -> None:
 def test_without_depth_there_are_no_endpoint_scores_and_without_pairs_no_scores() -> None:
     result = evaluate([made(50, 0.0, truth=False)], [Never()], "edge", "resized", 0)
     assert result.endpoint is None
-    assert not any(name.startswith("endpoint") for name in as_numbers(result))
+    assert result.corners is None
+    assert not any(name.startswith(("endpoint", "corner")) for name in as_numbers(result))
     with pytest.raises(S2LDError, match="no pair"):
         evaluate([], [Never()], "edge", "resized", 0)
+
+
+def test_homographies_score_by_their_corners(tmp_path: Path) -> None:
+    perfect = evaluate([plane(100, 0.0)] * 2, [Never()], "edge", "image", 0).corners
+    assert perfect is not None
+    assert perfect.auc == pytest.approx((1, 1, 1), abs=1e-4)
+    assert perfect.failed == 0
+    # 5 px off: nothing below 3 or 5 px, a triangle and full recall up to 10 px
+    (pair,) = evaluate([plane(100, 5.0)], [Never()], "edge", "image", 0).pairs
+    assert pair.corner_error == pytest.approx(5, abs=1e-3)
+    result = evaluate(
+        [plane(100, 5.0), plane(3, 0.0), plane(100, 0.0, homography=False)], [Never()], "edge", "image", 0
+    )
+    numbers = as_numbers(result)
+    assert numbers["corner/auc@10px"] == pytest.approx(100 * (0.5 * 5 / 2 + 0.5 * 5) / 10, abs=0.02)
+    assert (numbers["corner/auc@3px"], numbers["corner/no_homography"]) == (0, 50)
+    text = to_text(numbers, protocol())
+    assert "corner: auc@3px 0.00  auc@5px" in text
+    assert "no_homography 50.00" in text
+    write_report(tmp_path, result, protocol())
+    with (tmp_path / "results.csv").open() as file:
+        errors = [row["corner/error_px"] for row in csv.DictReader(file)]
+    assert float(errors[0]) == pytest.approx(5, abs=1e-3)
+    assert errors[1:] == ["inf", ""]
+
+
+def test_the_estimator_of_homographies_is_the_one_given() -> None:
+    pairs = [plane(100, 0.0)]
+    pairs[0].points1[::3, 0] += 20
+    strict, lax = (
+        evaluate(pairs, [Never()], "edge", "resized", 0, homography=HomographyRansac(threshold)).pairs[0].corner_error
+        for threshold in (1.0, 50.0)
+    )
+    assert strict is not None
+    assert lax is not None
+    assert strict < 0.01 < 1 < lax
 
 
 def test_protocol_names_everything_that_numbers_depend_on() -> None:

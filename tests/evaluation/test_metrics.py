@@ -12,8 +12,10 @@ from s2ld.evaluation.cache import PairPrediction, PairTruth
 from s2ld.evaluation.estimators import Pose
 from s2ld.evaluation.metrics import (
     PosedMatches,
+    corner_auc,
     endpoint_errors,
     epipolar_distances,
+    homography_error,
     pose_auc,
     pose_error_degrees,
     posed_matches,
@@ -67,6 +69,25 @@ def test_auc_by_hand() -> None:
     assert pose_auc([5.0], [5.0]) == [0.0]
     # two of four pairs: (0, 0) (1, 1/4) (3, 2/4), constant to 10
     assert pose_auc([3.0, 1.0, 20.0, math.inf], [10.0]) == pytest.approx([(0.125 + 0.75 + 3.5) / 10], abs=1e-12)
+
+
+def test_corner_auc_by_hand() -> None:
+    assert corner_auc([0.0, 0.0]) == [1.0, 1.0, 1.0]
+    # 5 px is below neither 3 nor 5; a triangle up to 5, then full recall up to 10
+    assert corner_auc([5.0]) == pytest.approx([0, 0, (5 / 2 + 5) / 10], abs=1e-12)
+    # half of the pairs at 1 px: (0, 0) (1, 1/2), constant from there
+    assert corner_auc([math.inf, 1.0]) == pytest.approx([(0.25 + 1) / 3, (0.25 + 2) / 5, (0.25 + 4.5) / 10], abs=1e-12)
+
+
+def test_homography_error_by_hand() -> None:
+    H = np.array([[1.1, 0.02, 5.0], [-0.03, 0.9, 8.0], [1e-4, -2e-4, 1.0]])
+    shift, zoom = np.eye(3), np.diag([2.0, 2.0, 1.0])
+    shift[:2, 2] = 3, 4
+    assert homography_error(-3 * H, H.astype(np.float32), (320, 240)) == pytest.approx(0, abs=1e-4)  # any scale
+    assert homography_error(shift @ H, H, (320, 240)) == pytest.approx(5)
+    corners = (0 + 319 + math.hypot(319, 239) + 239) / 4  # of 320 x 240 px, as a zoom by 2 moves them
+    assert homography_error(zoom, np.eye(3), (320, 240)) == pytest.approx(corners)
+    assert homography_error(None, H, (320, 240)) == math.inf
 
 
 def slow_pose_error(T: np.ndarray, R: np.ndarray, t: np.ndarray) -> float:

@@ -28,6 +28,9 @@ def tiny_config() -> CN:
     return build_config([TINY], ["MODEL.MATCH.THRESHOLD", "0.0", "MODEL.MATCH.BORDER", "0"])
 
 
+SHIFT = torch.tensor([[1.0, 0, 8], [0, 1, 0], [0, 0, 1]])
+
+
 class Plane:
     """Textured wall at z = 4; the camera moves by 8 px of image 1. The second pair has no depth and another size."""
 
@@ -45,7 +48,7 @@ class Plane:
         depth = torch.full((height, width), 4.0) if index == 0 else None
         view0 = ViewSample(image, K, depth, (1.5, 1.25), f"{index}a")
         view1 = ViewSample(image.roll(8, 2), K, depth, (1.0, 1.0), f"{index}b")
-        return PairSample(view0, view1, moved(0.4), "plane")
+        return PairSample(view0, view1, moved(0.4), "plane", SHIFT if index == 0 else None)
 
 
 def moved(x: float) -> Tensor:
@@ -73,7 +76,10 @@ def test_predictions_hold_what_the_network_said_and_what_depth_says(tmp_path: Pa
     inside = first.truth.known & (first.truth.warped0[:, 0] < 95)
     assert np.allclose((first.truth.warped0 - first.points0)[inside], [8, 0], atol=1e-3)
     assert np.array_equal(first.truth.valid & inside, inside)
+    assert first.homography is not None
+    assert np.array_equal(first.homography, SHIFT.numpy())
     assert second.truth is None
+    assert second.homography is None
     assert second.sizes == ((64, 48), (64, 48))
     assert [p.names[0] for p in read_cache(path, [1])] == ["1a"]
 

@@ -21,6 +21,13 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def test_positions_of_a_larger_grid_lie_between_those_of_the_training_grid() -> None:
+    small = positional_encoding(16, 3, 4, "intended", torch.zeros(1), long_side=4)
+    large = positional_encoding(16, 6, 8, "intended", torch.zeros(1), long_side=4)
+    torch.testing.assert_close(small, positional_encoding(16, 3, 4, "intended", torch.zeros(1)))
+    torch.testing.assert_close(large[:, 1::2, 1::2], small)
+
+
 @pytest.mark.parametrize("form", ["intended", "released"])
 def test_positional_encoding_by_its_formula(form: str) -> None:
     dim, h, w = 16, 3, 5

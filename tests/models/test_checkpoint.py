@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_networks import tiny_config, tiny_network
+from tiny_networks import LITE_PARTS, tiny_config, tiny_network
 
 from s2ld.config import build_config, config_to_text
 from s2ld.errors import S2LDError
-from s2ld.models.checkpoint import load_model, load_strict, read_weights, save_weights
+from s2ld.models.checkpoint import load_fitting, load_model, load_strict, read_weights, save_weights
 
 LITE = Path(__file__).parents[2] / "configs/s2ld/outdoor/s2ld_lite.yaml"
 
@@ -72,6 +72,36 @@ def test_foreign_weights_are_named_in_one_line() -> None:
     assert f"1 of another shape (backbone.coarse_out.weight (1,) for {shape})" in message
 
 
+def test_what_fits_is_taken_and_what_is_new_is_named() -> None:
+    old, network = tiny_network(), tiny_network(*LITE_PARTS, "MODEL.ADJUSTER.HIDDEN_DIM", "24")
+    state = {key: torch.full_like(value, 2) for key, value in old.state_dict().items()}
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    anew = load_fitting(network, state, "old.pt")
+    kept = []
+    for key, value in network.state_dict().items():
+        fits = key in state and state[key].shape == value.shape
+        assert torch.equal(value, state[key] if fits else before[key])
+        kept += [] if fits else [key.rpartition(".")[0]]
+    assert anew == sorted(set(kept))
+    assert {"local_dense.query.0", "keypoint_detector.maps.1"} <= set(anew)
+    adjuster = [name for name in anew if name.startswith("feature_adjuster")]  # what has its old name and another shape
+    assert len(adjuster) == 3
+    assert not any(name.startswith(("backbone", "s2ld_coarse")) for name in anew)
+
+
+def test_weights_that_fit_altogether_leave_nothing_new() -> None:
+    network = tiny_network()
+    assert load_fitting(network, {**network.state_dict(), "foreign.weight": torch.zeros(1)}, "old.pt") == []
+
+
+@pytest.mark.parametrize("keys", [[], ["foreign.weight"], ["backbone.coarse_out.weight"]])
+def test_weights_of_which_nothing_fits_are_one_line(keys: list[str]) -> None:
+    state = {key: torch.zeros(1) for key in keys}
+    with pytest.raises(S2LDError, match=r"^old\.pt: none of these weights fits .*TRAIN\.INIT_WEIGHTS") as caught:
+        load_fitting(tiny_network(), state, "old.pt")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["evil.pt", "evil.ckpt"])
 def test_nothing_in_a_hostile_file_runs(tmp_path: Path, name: str) -> None:
     mark = tmp_path / "executed"
@@ -107,8 +137,9 @@ def test_weights_that_are_not_finite_are_refused() -> None:
     network = tiny_network()
     state = network.state_dict()
     state["backbone.coarse_out.weight"] = torch.full_like(state["backbone.coarse_out.weight"], float("nan"))
-    with pytest.raises(S2LDError, match=r"other\.pt: backbone\.coarse_out\.weight holds NaN"):
-        load_strict(network, state, "other.pt")
+    for load in (load_strict, load_fitting):
+        with pytest.raises(S2LDError, match=r"other\.pt: backbone\.coarse_out\.weight holds NaN"):
+            load(network, state, "other.pt")
 
 
 @pytest.mark.parametrize(

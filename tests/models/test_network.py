@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_networks import random_images, tiny_config, tiny_network
+from tiny_networks import LITE_PARTS, random_images, tiny_config, tiny_network
 from torch.utils.flop_counter import FlopCounterMode
 
 from s2ld.config import build_config
@@ -18,13 +18,15 @@ LITE = Path(__file__).parents[2] / "configs/s2ld/outdoor/s2ld_lite.yaml"
 @pytest.mark.parametrize("window", ["3", "5", "7"])
 @pytest.mark.parametrize("stride", ["2", "4"])
 @pytest.mark.parametrize("attention", ["linear", "full"])
-def test_shapes_of_every_variant(window: str, stride: str, attention: str) -> None:
+@pytest.mark.parametrize("parts", [(), LITE_PARTS])
+def test_shapes_of_every_variant(window: str, stride: str, attention: str, parts: tuple[str, ...]) -> None:
     network = tiny_network(
         "MODEL.FINE.WINDOW", window, "MODEL.BACKBONE.FINE_STRIDE", stride, "MODEL.COARSE.ATTENTION", attention,
-        "MODEL.FINE.ATTENTION", attention, "MODEL.DESCRIPTORS", "True",
+        "MODEL.FINE.ATTENTION", attention, "MODEL.DESCRIPTORS", "True", *parts,
     )  # fmt: skip
     with torch.no_grad():
-        p = network(random_images(2, 64, 96), random_images(2, 80, 72, seed=1))
+        p = network(random_images(2, 64, 96), random_images(2, 80, 72, seed=1), keep_confidence=True)
+    assert p.confidence is not None
     assert p.confidence.shape == (2, 8 * 12, 10 * 9)
     assert p.encoded.features0.coarse.shape == (2, 32, 8, 12)
     assert p.encoded.features1.fine.shape == (2, 16, 80 // int(stride), 72 // int(stride))
@@ -35,6 +37,10 @@ def test_shapes_of_every_variant(window: str, stride: str, attention: str) -> No
     assert p.fine.expectation.shape == (m, 3)
     assert p.fine.descriptors0 is not None
     assert p.fine.descriptors0.shape == (m, 32 + 16)
+    assert (p.fine.correlation is not None) == bool(parts)
+    if p.fine.correlation is not None:
+        assert p.fine.correlation.logits.shape == (m, int(window) ** 2)
+        assert p.fine.correlation.right.shape == (m,)
 
 
 def test_point0_is_the_keypoint_and_point1_lies_in_its_window() -> None:
@@ -48,8 +54,9 @@ def test_point0_is_the_keypoint_and_point1_lies_in_its_window() -> None:
     assert shift.abs().max() <= 4
 
 
-def test_keypoints_lie_around_the_corners_of_their_cells() -> None:
-    keypoints = tiny_network().detect(random_images(2, 40, 56))
+@pytest.mark.parametrize("parts", [(), LITE_PARTS])
+def test_keypoints_lie_around_the_corners_of_their_cells(parts: tuple[str, ...]) -> None:
+    keypoints = tiny_network(*parts).detect(random_images(2, 40, 56))
     row, column = torch.meshgrid(torch.arange(5), torch.arange(7), indexing="ij")
     corners = 8.0 * torch.stack([column, row], -1).reshape(-1, 2)
     offset = keypoints.offset.flatten(2).transpose(1, 2)
@@ -77,22 +84,24 @@ def test_images_of_one_size_go_through_together_and_others_apart() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 640), (16, 24)])
-def test_tiny_images_give_no_match_and_no_error(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("parts", [(), LITE_PARTS])
+def test_tiny_images_give_no_match_and_no_error(size: tuple[int, int], parts: tuple[str, ...]) -> None:
     with torch.no_grad():
-        p = tiny_network()(random_images(1, *size), random_images(1, 64, 64))
+        p = tiny_network(*parts)(random_images(1, *size), random_images(1, 64, 64))
     assert len(p.coarse) == 0
     assert p.fine.points1.shape == (0, 2)
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_no_match_and_one_match_train(count: int) -> None:
-    network = tiny_network().train()
+@pytest.mark.parametrize("parts", [(), LITE_PARTS])
+def test_no_match_and_one_match_train(count: int, parts: tuple[str, ...]) -> None:
+    network = tiny_network(*parts).train()
     encoded = network.encode(random_images(1, 64, 64), random_images(1, 64, 64, seed=1))
     index = torch.full((count,), 27)
     matches = CoarseMatches(torch.zeros(count, dtype=torch.long), index, index, torch.ones(count))
     fine = network.refine(encoded, matches)
     fine.points1.sum().backward()
-    gradients = [p.grad for p in network.s2ld_fine.parameters()]
+    gradients = [p.grad for p in (network.local_dense if parts else network.s2ld_fine).parameters()]
     assert all(g is not None and g.isfinite().all() for g in gradients)
     assert any(g.abs().max() > 0 for g in gradients if g is not None) == (count == 1)
 
@@ -113,10 +122,55 @@ def test_score_filter_keeps_a_part() -> None:
 def test_channels_last_changes_nothing() -> None:
     network, images = tiny_network(), (random_images(1, 64, 96), random_images(1, 64, 96, seed=1))
     with torch.no_grad():
-        plain = network(*images)
-        fast = network.to(memory_format=torch.channels_last)(*images)
+        plain = network(*images, keep_confidence=True)
+        fast = network.to(memory_format=torch.channels_last)(*images, keep_confidence=True)
     torch.testing.assert_close(plain.confidence, fast.confidence, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(plain.fine.points1, fast.fine.points1, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("stride", ["2", "4"])
+def test_the_fine_map_of_lite_moves_with_the_image(stride: str) -> None:
+    network = tiny_network("MODEL.BACKBONE.FINE_STRIDE", stride, "MODEL.BACKBONE.FINE_CONVS", "1")
+    image, cell = random_images(1, 96, 264).image, 8 // int(stride)
+    with torch.no_grad():
+        left, right = network.backbone(image[..., :-8]).fine, network.backbone(image[..., 8:]).fine
+    inner = slice(10 * cell, 22 * cell)  # of 32 cells: beyond what the borders reach
+    moved = slice(9 * cell, 21 * cell)
+    torch.testing.assert_close(left[..., inner], right[..., moved], rtol=1e-4, atol=1e-5)
+
+
+def test_further_convolutions_of_the_fine_map_are_residual() -> None:
+    plain, deeper = tiny_network(), tiny_network("MODEL.BACKBONE.FINE_CONVS", "2")
+    deeper.load_state_dict(plain.state_dict(), strict=False)
+    for key, value in deeper.state_dict().items():
+        if key.startswith("backbone.fine_convs"):
+            value.zero_()
+    added = {key.split(".")[2] for key in deeper.state_dict().keys() - plain.state_dict().keys()}
+    assert added == {"0", "1"}
+    image = random_images(1, 64, 96).image
+    with torch.no_grad():
+        torch.testing.assert_close(deeper.backbone(image).fine, plain.backbone(image).fine)
+
+
+def test_verification_filters_what_the_network_predicts() -> None:
+    images = random_images(1, 96, 96), random_images(1, 96, 96, seed=1)
+    with torch.no_grad():
+        everything = tiny_network(*LITE_PARTS)(*images)
+        right = everything.fine.correlation
+        assert right is not None
+        probability = torch.sigmoid(right.right)
+        limit = float(probability.median())
+        part = tiny_network(*LITE_PARTS, "MODEL.FINE.THRESHOLD", f"{limit:.6f}")(*images)
+        middle = float(everything.coarse.confidence.median())
+        surer = tiny_network(*LITE_PARTS, "MODEL.MATCH.THRESHOLD", f"{middle:.9f}")
+        best = surer(*images)
+    cells = everything.coarse.cell0, everything.coarse.confidence
+    torch.testing.assert_close(
+        everything.coarse.confidence, everything.confidence[0, cells[0], everything.coarse.cell1] * probability
+    )
+    assert 0 < len(part.coarse) < len(everything.coarse)
+    assert part.coarse.cell0.tolist() == cells[0][probability > round(limit, 6)].tolist()
+    assert best.coarse.cell0.tolist() == cells[0][cells[1] > surer.sparse_matching.threshold].tolist()
 
 
 def test_lite_stays_within_its_budget() -> None:
@@ -144,3 +198,8 @@ def test_lite_stays_within_its_budget() -> None:
 def test_impossible_backbones_are_named(overrides: tuple[str, ...]) -> None:
     with pytest.raises(S2LDError, match=r"MODEL\.BACKBONE"):
         S2LD(tiny_config(*overrides).MODEL)
+
+
+def test_an_unknown_fine_stage_is_named() -> None:
+    with pytest.raises(S2LDError, match=r"^MODEL\.FINE\.TYPE is 'dense'; use transformer or correlation$"):
+        S2LD(tiny_config("MODEL.FINE.TYPE", "dense").MODEL)

@@ -43,7 +43,7 @@ def run(case: dict[str, NDArray[np.float32]]) -> Prediction:
         image0, image1 = image0 / 255, image1 / 255
     mask0, mask1 = (torch.from_numpy(case[k]) if k in case else None for k in ("in_mask0", "in_mask1"))
     with torch.no_grad():
-        return network(ImageBatch(image0, mask0), ImageBatch(image1, mask1))
+        return network(ImageBatch(image0, mask0), ImageBatch(image1, mask1), keep_confidence=True)
 
 
 def assert_map(actual: Tensor, expected: NDArray[np.float32]) -> None:
@@ -53,6 +53,7 @@ def assert_map(actual: Tensor, expected: NDArray[np.float32]) -> None:
 
 
 def check(p: Prediction, case: dict[str, NDArray[np.float32]]) -> None:
+    assert p.confidence is not None
     maps = {
         "feat_coarse": torch.cat([p.encoded.features0.coarse, p.encoded.features1.coarse]),
         "feat_fine_every16": torch.cat([p.encoded.features0.fine, p.encoded.features1.fine])[:, ::16],

@@ -18,6 +18,9 @@ MODEL:
   MATCH: {THRESHOLD: 0.0}
 """
 
+LITE_PARTS = ("MODEL.DETECTOR.TYPE", "heatmap", "MODEL.FINE.TYPE", "correlation")
+"""The detector and the fine stage of S2LD-Lite."""
+
 
 def tiny_config(*overrides: str) -> CN:
     return build_config(overrides=overrides, base=config_from_text(TINY, "TINY"))

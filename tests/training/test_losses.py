@@ -95,12 +95,22 @@ class TestCoarse:
             assert loss.item() == pytest.approx(0.25 * -log(1e-6), rel=1e-3)
             assert float(confidence.grad[0, 2, 1]) < -1
 
-    def test_blocks_add_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        targets = small_targets([True, True, False, True], [True, False, False, True], [(3, 0)])
+    @pytest.mark.parametrize("negatives", [False, True])
+    def test_hard_negatives_weigh_by_the_known_keypoints(self, negatives: bool) -> None:
+        targets = small_targets([True, True, False, False], [True, False, False, True], [(1, 0)])
         batch = PairBatch(view(16, 16), view(16, 16), lateral_pose(0.0))
-        whole = coarse_loss(self.confidence, targets, batch, LOSS, alone)
-        monkeypatch.setattr("s2ld.training.losses._BLOCK", 12)
-        torch.testing.assert_close(coarse_loss(self.confidence, targets, batch, LOSS, alone), whole)
+        config = LOSS.clone()
+        config.COARSE_NEGATIVES, config.HARD_NEGATIVE_WEIGHT = negatives, 0.5
+        positive, negative = self.by_loops(targets, [True] * 4, [True] * 4)
+        total = negative * (16 - 2 * 2 - 1)  # no pair of two unknown cells, nor the match
+        expected = positive + 0.5 * total / 2 + (negative if negatives else 0)
+        assert coarse_loss(self.confidence, targets, batch, config, alone).item() == pytest.approx(expected, rel=1e-5)
+
+    def test_faint_negatives_add_nothing_and_keep_the_graph(self) -> None:
+        faint = torch.full((1, 4, 4), 9e-4, requires_grad=True)
+        batch = PairBatch(view(16, 16), view(16, 16), lateral_pose(0.0))
+        loss = coarse_loss(faint, small_targets([True] * 4, [True] * 4, []), batch, LOSS, alone)
+        assert (loss.item(), loss.requires_grad) == (0, True)
 
     def test_bfloat16_matrix_under_autocast_gives_float32(self) -> None:
         targets = small_targets([True] * 4, [True] * 4, [(2, 1)])

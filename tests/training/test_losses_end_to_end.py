@@ -14,7 +14,7 @@ from s2ld.config import CN, defaults
 from s2ld.models.network import S2LD
 from s2ld.training.losses import matching_losses
 from s2ld.training.targets import build_targets, select_fine
-from s2ld.types import CoarseMatches, ImageBatch, LossTerms, PairBatch
+from s2ld.types import CoarseMatches, Correlation, ImageBatch, LossTerms, PairBatch
 
 CONFIG = defaults()
 LOSS = CONFIG.LOSS
@@ -43,7 +43,12 @@ class TestRanks:
         return PairBatch(*views, batch.T_0to1[i : i + 1]), Leaves(*(leaf[i : i + 1] for leaf in start.all()))
 
     def losses(
-        self, batch: PairBatch, start: Leaves, confidence: Tensor, reduce_count: Callable[[Tensor], Tensor]
+        self,
+        batch: PairBatch,
+        start: Leaves,
+        confidence: Tensor,
+        reduce_count: Callable[[Tensor], Tensor],
+        correlating: bool,
     ) -> LossTerms:
         targets, encoded = build_targets(start.encoded(), batch, CONFIG.TARGETS), start.encoded()
         number = len(targets.batch)
@@ -54,10 +59,15 @@ class TestRanks:
         expectation = torch.cat([expectation, encoded.keypoints0.score.flatten(1)[coarse.batch, coarse.cell0, None]], 1)
         assert len(expectation) == number
         fine = refine(encoded, coarse, expectation, RADIUS)
+        if correlating:
+            logits = expectation @ torch.ones(3, 25).cumsum(1)
+            centre = encoded.keypoints1.points.detach()[coarse.batch, coarse.cell1]
+            fine = replace(fine, correlation=Correlation(logits, centre, expectation[:, 0]))
         return matching_losses(encoded, confidence, coarse, fine, targets, batch, LOSS, RADIUS, reduce_count)
 
     @pytest.mark.parametrize("empty", [False, True])
-    def test_mean_over_ranks_is_the_pooled_loss(self, empty: bool) -> None:
+    @pytest.mark.parametrize("correlating", [False, True])
+    def test_mean_over_ranks_is_the_pooled_loss(self, empty: bool, correlating: bool) -> None:
         batch = replace(plane_pair(pairs=2), T_0to1=torch.cat([turned_pose(), lateral_pose(-11.0)]))
         assert batch.view0.depth is not None
         depth = batch.view0.depth.clone()
@@ -65,7 +75,7 @@ class TestRanks:
         batch = with_depth(batch, depth, depth)
         start = leaves(batch)
         confidence = torch.rand(2, 48, 48, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        pooled = self.losses(batch, start, confidence, alone)
+        pooled = self.losses(batch, start, confidence, alone, correlating)
         leaf_list = [*start.all(), confidence]
         expected = torch.autograd.grad(pooled.total, leaf_list)
 
@@ -79,7 +89,7 @@ class TestRanks:
             return record
 
         for rank in (0, 1):
-            self.losses(*self.part(batch, start, rank), confidence[rank : rank + 1], recorder(rank))
+            self.losses(*self.part(batch, start, rank), confidence[rank : rank + 1], recorder(rank), correlating)
         assert len(counts[0]) == len(counts[1])
         assert not any(count.requires_grad for count in counts[0])
         means = [(a + b) / 2 for a, b in zip(*counts, strict=True)]
@@ -88,7 +98,10 @@ class TestRanks:
             remaining = iter(means)
             return lambda _: next(remaining)
 
-        ranks = [self.losses(*self.part(batch, start, rank), confidence[rank : rank + 1], replay()) for rank in (0, 1)]
+        ranks = [
+            self.losses(*self.part(batch, start, rank), confidence[rank : rank + 1], replay(), correlating)
+            for rank in (0, 1)
+        ]
         for field in fields(pooled):
             mean = (getattr(ranks[0], field.name) + getattr(ranks[1], field.name)) / 2
             torch.testing.assert_close(mean, getattr(pooled, field.name), msg=lambda m, n=field.name: f"{n}: {m}")
@@ -100,7 +113,7 @@ class TestRanks:
 class TestNetwork:
     """The losses on a small network of the real class."""
 
-    def small(self, match_type: str = "dual_softmax") -> tuple[S2LD, CN]:
+    def small(self, match_type: str = "dual_softmax", lite: bool = False) -> tuple[S2LD, CN]:
         config = defaults()
         model = config.MODEL
         model.BACKBONE.TYPE, model.BACKBONE.STEM_DIM = "lite", 8
@@ -109,6 +122,9 @@ class TestNetwork:
         model.COARSE.HEADS = model.FINE.HEADS = 4
         model.COARSE.LAYERS = ["self", "cross"]
         model.MATCH.TYPE = match_type
+        if lite:
+            model.DETECTOR.TYPE, model.FINE.TYPE, model.FINE.WINDOW = "heatmap", "correlation", 9
+            config.LOSS.CORNER_WEIGHT = config.LOSS.HARD_NEGATIVE_WEIGHT = 0.3
         torch.manual_seed(0)
         return S2LD(model), config
 
@@ -132,22 +148,29 @@ class TestNetwork:
             encoded, confidence, coarse, fine, targets, batch, config.LOSS, net.window_radius_px, alone
         )
 
-    def test_regulariser_teaches_detector_fine_stage_and_coarse_confidence(self) -> None:
-        net, config = self.small()
+    @pytest.mark.parametrize("lite", [False, True])
+    def test_regulariser_teaches_detector_fine_stage_and_coarse_confidence(self, lite: bool) -> None:
+        net, config = self.small(lite=lite)
         self.step(net, config, self.pair()).regulariser.backward()
-        for part in ("keypoint_detector.k_regressor", "fine_preprocess", "s2ld_fine", "s2ld_coarse", "backbone"):
+        paper = "keypoint_detector.k_regressor", "fine_preprocess", "s2ld_fine"
+        own = ("keypoint_detector", "local_dense.query", "local_dense.regression") if lite else paper
+        for part in (*own, "s2ld_coarse", "backbone"):
             gradients = [p.grad for p in net.get_submodule(part).parameters()]
             assert all(g is not None and bool(g.isfinite().all()) for g in gradients), part
             assert any(g is not None and bool(g.any()) for g in gradients), part
 
     @pytest.mark.parametrize("match_type", ["dual_softmax", "sinkhorn"])
     @pytest.mark.parametrize("known", [True, False])
-    def test_every_parameter_gets_a_finite_gradient(self, match_type: str, known: bool) -> None:
-        net, config = self.small(match_type)
+    @pytest.mark.parametrize("lite", [False, True])
+    def test_every_parameter_gets_a_finite_gradient(self, match_type: str, known: bool, lite: bool) -> None:
+        net, config = self.small(match_type, lite)
         batch = self.pair() if known else with_depth(self.pair(), None, None)
         terms = self.step(net, config, batch)
         terms.total.backward()
-        assert (terms.total.item() != 0) == known
+        assert (abs(terms.total.item() - config.LOSS.CORNER_WEIGHT * terms.corner.item()) > 1e-6) == known
+        for name in ("heatmap", "verification"):
+            assert (getattr(terms, name).item() > 0) == (known and lite)
+        assert (terms.corner.item() > 0) == lite  # which needs no depth
         for name, parameter in net.named_parameters():
             assert parameter.grad is not None, name
             assert bool(parameter.grad.isfinite().all()), name

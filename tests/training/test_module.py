@@ -19,7 +19,6 @@ from s2ld.data.sources import build_source
 from s2ld.errors import S2LDError
 from s2ld.training.module import S2LDModule
 from s2ld.training.targets import build_targets
-from s2ld.training.validation import summarise
 from s2ld.types import PairBatch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(in eval mode|LeafSpec|across ranks is zero)")
@@ -161,17 +160,3 @@ def test_validation_measures_the_averaged_weights(tmp_path: Path) -> None:
         counts = [len(module.averaged.eval()(b.view0.images, b.view1.images).coarse) for b in batches]
     assert float(trainer.callback_metrics["val_a/matches"]) == sum(counts) / 2
     assert sum(counts) > 0
-
-
-def test_score_by_hand() -> None:
-    nan = float("nan")
-    rows = torch.tensor([[12.0, 10, 8, 20, 1.0, 4.0], [0, 0, 0, 10, nan, float("inf")]]).double().numpy()
-    metrics = summarise(rows)
-    assert metrics["score"] == pytest.approx(0.5 * 8 / (20 + 2))
-    assert metrics["precision"] == pytest.approx(0.8)
-    assert metrics["median_error"] == pytest.approx(1.0)
-    assert metrics["matches"] == 6
-    posed = rows.copy()
-    posed[:, 1:4] = 0
-    assert summarise(posed)["score"] == pytest.approx(summarise(rows)["auc_10"])
-    assert summarise(posed)["score"] > 0

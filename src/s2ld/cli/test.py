@@ -14,12 +14,13 @@ from s2ld.pretrained import DEFAULT, resolve
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
     from s2ld.data.sample import PairSource
+    from s2ld.evaluation.estimators import Estimator
     from s2ld.evaluation.evaluate import Scores
     from s2ld.models.network import S2LD
 
 AUTHORS_WEIGHTS = Path("weights/s2ld-e2e-inference.pt")
 """Where the README has users put the authors' file."""
-RUN_TIME_KEYS = ("MODEL.MATCH.", "MODEL.FINE.WINDOW_MODE", "MODEL.SCORE_FILTER.")
+RUN_TIME_KEYS = ("MODEL.MATCH.", "MODEL.FINE.WINDOW_MODE", "MODEL.FINE.THRESHOLD", "MODEL.SCORE_FILTER.")
 """Settings of the network that weights do not fix: they come from the command's configs, all others from the file."""
 PICTURES = 2  # match pictures of the best pairs, and as many of the worst
 
@@ -28,7 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="test.py",
-        description="Evaluate a matcher on posed pairs: pose AUC, precision, and end-point error where there is depth.",
+        description="Evaluate a matcher on posed pairs: pose AUC and precision, end-point error where there is depth, "
+        "and the corner error of homographies.",
         epilog="Predictions are cached in DIR/predictions.h5 and kept as long as weights and configs stay the same.",
     )
     parser.add_argument("data_config", type=Path, metavar="DATA_CONFIG", help="e.g. configs/data/posed_pairs.yaml")
@@ -73,7 +75,7 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     weight = resolve(args.weight or (DEFAULT if config.MODEL.BACKBONE.TYPE == "lite" else AUTHORS_WEIGHTS))
     folder = args.dump or Path("dump") / args.data_config.stem
     from s2ld.evaluation.cache import CACHE_NAME, read_cache
-    from s2ld.evaluation.estimators import build_estimators
+    from s2ld.evaluation.estimators import build_estimators, build_homography_estimator
     from s2ld.evaluation.evaluate import as_numbers, evaluate
     from s2ld.evaluation.predict import build_header, predict_into_cache
     from s2ld.evaluation.protocol import build_protocol
@@ -92,8 +94,10 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
         print(f"predictions of the same weights and configs are kept: {cache}")
     estimators, seed = build_estimators(config.EVAL), int(config.EVAL.SEED)
     frame, unit = config.EVAL.PIXEL_FRAME, config.EVAL.THRESHOLD_UNIT
-    scores = evaluate(read_cache(cache), estimators, frame, unit, seed, header.pairs)
-    protocol = build_protocol(header, _run_time_settings(config), read_cache(cache), estimators, frame, unit, seed)
+    homography = build_homography_estimator(config.EVAL)
+    scores = evaluate(read_cache(cache), estimators, frame, unit, seed, header.pairs, homography)
+    named: list[Estimator] = [*estimators, *([homography] if scores.corners is not None else [])]
+    protocol = build_protocol(header, _run_time_settings(config), read_cache(cache), named, frame, unit, seed)
     write_report(folder, scores, protocol)
     _draw_pairs(folder, source, scores)
     numbers = as_numbers(scores)

@@ -22,7 +22,7 @@ from s2ld.config import CN, build_config, value_of
 from s2ld.data.datamodule import PairDataModule
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.files import make_folder
-from s2ld.models.checkpoint import load_strict, read_weights, save_weights
+from s2ld.models.checkpoint import load_fitting, load_strict, read_weights, save_weights
 from s2ld.training.callbacks import MatchFigures, StepProgressBar, StopOnInterrupt, Throughput, TimeLimit
 from s2ld.training.checkpoints import LAST, Checkpoints, check_resumable
 from s2ld.training.module import DETECTOR_MODULES, S2LDModule
@@ -141,8 +141,11 @@ def initialise(module: S2LDModule, config: CN) -> None:
     whole, detector = config.TRAIN.INIT_WEIGHTS, config.TRAIN.INIT_DETECTOR
     if whole and detector:
         raise S2LDError("TRAIN.INIT_WEIGHTS and TRAIN.INIT_DETECTOR exclude each other; empty one of them")
-    if whole:
+    if whole and config.TRAIN.INIT_STRICT:
         load_strict(module.matcher, read_weights(whole).state, whole)
+    elif whole:
+        anew = load_fitting(module.matcher, read_weights(whole).state, whole)
+        rank_zero_info(f"{whole}: start anew: {', '.join(anew) or 'nothing'}")
     for name in DETECTOR_MODULES if detector else ():
         state = read_weights(detector).state
         part = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}

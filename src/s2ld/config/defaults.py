@@ -14,15 +14,19 @@ def _model() -> CN:
     c.BACKBONE.BLOCKS = [2, 2, 2]  # basic blocks a level
     c.BACKBONE.FINE_STRIDE = 2  # px of the resized image per fine pixel: 2 or 4 (lite only)
     c.BACKBONE.FINE_DIM = 128  # channels of the fine map (resnet_fpn: equal to DIMS[0])
+    c.BACKBONE.FINE_CONVS = 0  # further residual convolutions on the fine map (lite only)
     c.DETECTOR = CN()
+    c.DETECTOR.TYPE = "regression"  # regression (paper) | heatmap (a soft-argmax over the fine pixels of a cell)
     c.DETECTOR.COARSE_DIMS = [256, 128]  # channels of the two convolutions on the coarse map
     c.DETECTOR.FINE_DIMS = [128, 64]  # channels of the two convolutions that bring the fine map to H/8
     c.DETECTOR.HEAD_DIMS = [256, 128]  # hidden channels of the offset and the score head
-    c.DETECTOR.OFFSET_RANGE = 1.2  # largest offset, in half cells (4 px)
+    c.DETECTOR.OFFSET_RANGE = 1.2  # regression: largest offset, in half cells (4 px)
+    c.DETECTOR.HEATMAP_DIM = 8  # heatmap: hidden channels
     c.ADJUSTER = CN()
     c.ADJUSTER.HIDDEN_DIM = 384  # hidden channels of the feature adjuster
     c.POSITION = CN()
     c.POSITION.FORM = "intended"  # intended | released (the frequencies of released checkpoints)
+    c.POSITION.LONG_SIDE = 0  # cells that the longer side counts, whatever the image's size; 0: as many as it has
     c.COARSE = CN()
     c.COARSE.LAYERS = ["self", "cross"] * 4
     c.COARSE.HEADS = 8
@@ -35,11 +39,14 @@ def _model() -> CN:
     c.MATCH.SINKHORN_ITERATIONS = 3
     c.MATCH.SINKHORN_PREFILTER = False  # drop matches of cells whose best partner is the dustbin
     c.FINE = CN()
-    c.FINE.WINDOW = 5  # side of the window, fine pixels, odd
-    c.FINE.WINDOW_MODE = "subpixel"  # subpixel (bilinear at the exact keypoint) | rounded (released checkpoints)
-    c.FINE.LAYERS = ["self", "cross"]
-    c.FINE.HEADS = 8
-    c.FINE.ATTENTION = "linear"  # linear | full
+    c.FINE.TYPE = "transformer"  # transformer (paper) | correlation (a query against a window, then a regression)
+    c.FINE.HIDDEN_DIM = 128  # correlation: hidden units of the query and of the regression
+    c.FINE.THRESHOLD = 0.0  # correlation: smallest probability that a refined match is right
+    c.FINE.WINDOW = 5  # side of the window, fine pixels, odd (correlation: from 3)
+    c.FINE.WINDOW_MODE = "subpixel"  # transformer: subpixel (bilinear at the keypoint) | rounded (released checkpoints)
+    c.FINE.LAYERS = ["self", "cross"]  # transformer
+    c.FINE.HEADS = 8  # transformer
+    c.FINE.ATTENTION = "linear"  # transformer: linear | full
     c.DESCRIPTORS = False  # also return the coarse + fine descriptors of the matched points
     c.SCORE_FILTER = CN()
     c.SCORE_FILTER.ENABLED = False  # drop matches whose keypoint score is low
@@ -53,6 +60,7 @@ def _train() -> CN:
     c = CN()
     c.STAGE = "matcher"  # matcher | detector (keypoint losses only)
     c.INIT_WEIGHTS = ""  # weight file to start the whole matcher from
+    c.INIT_STRICT = True  # every key must fit; False: what fits is taken, the rest starts anew and is named
     c.INIT_DETECTOR = ""  # weight file whose backbone and detector are taken
     c.FREEZE = []  # names of top-level modules that do not learn, e.g. ["backbone", "keypoint_detector"]
     c.FREEZE_BATCHNORM = False  # running statistics are used and kept
@@ -92,11 +100,16 @@ def _loss() -> CN:
     c = CN()
     c.COARSE_WEIGHT = 1.0
     c.COARSE_NEGATIVES = True  # dense configuration: negatives of the confidence matrix too
+    c.HARD_NEGATIVE_WEIGHT = 0.0  # of the negatives' sum over the number of keypoints with known depth
     c.FOCAL_ALPHA = 0.25
     c.FOCAL_GAMMA = 2.0
     c.FINE_WEIGHT = 1.0
+    c.HEATMAP_WEIGHT = 0.25  # correlation: cross entropy of the window
+    c.VERIFICATION_WEIGHT = 0.25  # correlation: cross entropy of "this refined match is right"
+    c.VERIFICATION_RADIUS = 2.0  # resized px: a refined match within this is right
     c.KEYPOINT_WEIGHT = 0.1
     c.KEYPOINT_RADIUS = 8.0  # resized px: pairs farther apart carry no location loss
+    c.CORNER_WEIGHT = 0.0  # heatmap detector: cross entropy with the corners of the image
     c.REPEATABILITY_WEIGHT = 0.1
     c.SCORE_WEIGHT = 0.1
     c.REGULARISER_WEIGHT = 1.0
@@ -115,7 +128,7 @@ def _data() -> CN:
     c.TEST_SOURCE = "synthetic"  # synthetic | homography | megadepth | posed_pairs
     c.TEST_PAIRS = 200  # pairs of a generated test source (0: all of a finite one)
     c.IMAGE_SIZE = [640, 480]  # width, height of training images, resized px, multiples of 8
-    c.TEST_LONG_SIDE = 640  # longer side of test images, resized px
+    c.TEST_LONG_SIDE = 640  # longer side of test images, and of posed_pairs in validation too, resized px
     c.BATCH_SIZE = 1  # pairs a process
     c.WORKERS = 2  # loader processes
     c.SEED = 0  # of sources and their order
@@ -125,6 +138,11 @@ def _data() -> CN:
     c.SYNTHETIC = _synthetic()
     c.HOMOGRAPHY = _homography()
     c.PHOTOMETRIC = _photometric()
+
+    c.NOISE = CN()  # errors of training pairs, for experiments; validation and test pairs stay as they are
+    c.NOISE.ROTATION = 0.0  # sigma of the relative pose's rotation, degrees
+    c.NOISE.TRANSLATION = 0.0  # sigma of the angle of its translation's direction, degrees
+    c.NOISE.DEPTH = 0.0  # relative sigma of the depth, half of the variance smooth over the image, half a pixel's own
 
     c.MEGADEPTH = CN()
     c.MEGADEPTH.ROOT = "data/megadepth/train"  # folder that the index's paths start from
@@ -138,6 +156,7 @@ def _data() -> CN:
     c.MEGADEPTH.TEST_SCENES = ""
     c.MEGADEPTH.OVERLAP = [0.0, 1.0]  # least and largest overlap of a pair, by the index
     c.MEGADEPTH.MAX_ANGLE = 180.0  # largest triangulation angle, degrees, where the index tells it
+    c.MEGADEPTH.FILL = False  # training images fill IMAGE_SIZE, cropped at the middle; False: padded, nothing is lost
     c.MEGADEPTH.CACHE_MB = 512  # decoded photographs that each loader process keeps, MB
 
     c.POSED_PAIRS = CN()
@@ -188,8 +207,9 @@ def _photometric() -> CN:
 def _evaluation() -> CN:
     c = CN()
     c.OPENCV_THRESHOLD = 0.5  # px of THRESHOLD_UNIT: RANSAC inlier threshold
-    c.OPENCV_CONFIDENCE = 0.99999
+    c.OPENCV_CONFIDENCE = 0.99999  # of OpenCV's RANSAC, for poses and homographies
     c.POSELIB_THRESHOLD = 1.0  # px of THRESHOLD_UNIT
+    c.HOMOGRAPHY_THRESHOLD = 3.0  # resized px: RANSAC inlier threshold, for pairs of one plane
     c.THRESHOLD_UNIT = "resized"  # px that the thresholds count: resized | image (LoFTR's lineage)
     c.PIXEL_FRAME = "edge"  # edge: (p + 1/2) scale - 1/2 | lineage: p scale, for published numbers
     c.SEED = 0

@@ -69,7 +69,8 @@ class HomographyPairs:
         T = np.eye(4)
         T[:3, :3] = cameras[1].R @ cameras[0].R.T
         T[:3, 3] = (cameras[1].t - T[:3, :3] @ cameras[0].t) * unit
-        return PairSample(views[0], views[1], torch.from_numpy(T).float(), "homography")
+        H = torch.from_numpy(cameras[1].wall_to_image @ _inverse(cameras[0].wall_to_image))
+        return PairSample(views[0], views[1], torch.from_numpy(T).float(), "homography", H.float())
 
     def _view(self, photo: UInt8Image, camera: WallCamera, unit: float, rng: np.random.Generator) -> ViewSample:
         size = (int(self.config.IMAGE_SIZE[0]), int(self.config.IMAGE_SIZE[1]))

@@ -31,6 +31,7 @@ class _Photo:
     image: UInt8Image
     depth: NDArray[np.float32] | None
     scale: tuple[float, float]
+    origin: tuple[int, int]  # image px of the crop's first pixel, x and y
 
     @property
     def size_bytes(self) -> int:
@@ -76,6 +77,8 @@ class MegaDepthPairs:
         seed: of the draw and of the photometric change.
         photometric: DATA.PHOTOMETRIC node of the change of each view; needs a seed. None: plain grey images.
         cache_mb: decoded photographs are kept up to this many MB.
+        fill: (width, height) that every image is cropped (at its middle) and resized to, instead of `long_side`, so
+            that batches need no padding.
 
     Raises:
         S2LDError: no pair passes the filters; `__getitem__`: an image or depth map is missing or of another size.
@@ -93,8 +96,10 @@ class MegaDepthPairs:
         seed: int | None = None,
         photometric: CN | None = None,
         cache_mb: int = 512,
+        fill: tuple[int, int] | None = None,
     ) -> None:
         self.root = Path(root)
+        self._fill = fill
         self.long_side = long_side
         self.seed = seed
         self._depth = depth
@@ -147,9 +152,9 @@ class MegaDepthPairs:
         grey = photo.image
         if self._photometric is not None and self.seed is not None:
             grey = augment(grey, self._photometric, np.random.default_rng((self.seed, index, side)))
-        K = rescale_intrinsics(
-            torch.from_numpy(scene.intrinsics[image]), torch.tensor(photo.scale, dtype=torch.float64)
-        )
+        K = torch.from_numpy(scene.intrinsics[image]).clone()
+        K[:2, 2] -= torch.tensor(photo.origin, dtype=K.dtype)
+        K = rescale_intrinsics(K, torch.tensor(photo.scale, dtype=torch.float64))
         return ViewSample(
             torch.from_numpy(grey)[None].float() / 255,
             K.float(),
@@ -166,11 +171,17 @@ class MegaDepthPairs:
             )
         full = read_image(path, upright=False)
         height, width = full.shape[:2]
-        image_small, scale = resize(full, network_size(width, height, self.long_side))
+        rows, columns = slice(0, height), slice(0, width)
+        if self._fill is not None:
+            rows, columns = _middle(height, width, *self._fill)
+        size = self._fill or network_size(width, height, self.long_side)
+        image_small, scale = resize(np.ascontiguousarray(full[rows, columns]), size)
         depth = None
         if self._depth:
-            depth = _resize_depth(_read_depth(self.root, scene, image, (height, width)), image_small.shape[:2], scale)
-        return _Photo(image_small if self._photometric is not None else to_grey(image_small), depth, scale)
+            whole = _read_depth(self.root, scene, image, (height, width))
+            depth = _resize_depth(whole[rows, columns], image_small.shape[:2], scale)
+        grey_or_colour = image_small if self._photometric is not None else to_grey(image_small)
+        return _Photo(grey_or_colour, depth, scale, (columns.start, rows.start))
 
 
 def megadepth_source(config: CN, split: Literal["train", "val", "test"]) -> MegaDepthPairs:
@@ -200,7 +211,16 @@ def megadepth_source(config: CN, split: Literal["train", "val", "test"]) -> Mega
         seed=config.SEED if split == "train" else None,
         photometric=config.PHOTOMETRIC if split == "train" else None,
         cache_mb=node.CACHE_MB,
+        fill=(config.IMAGE_SIZE[0], config.IMAGE_SIZE[1]) if split == "train" and node.FILL else None,
     )
+
+
+def _middle(height: int, width: int, to_width: int, to_height: int) -> tuple[slice, slice]:
+    """Return rows and columns of the largest part of the shape `to_width` to `to_height`, at the middle."""
+    factor = min(width / to_width, height / to_height)
+    part_height, part_width = min(round(factor * to_height), height), min(round(factor * to_width), width)
+    top, left = (height - part_height) // 2, (width - part_width) // 2
+    return slice(top, top + part_height), slice(left, left + part_width)
 
 
 def _read_depth(root: Path, scene: SceneIndex, image: int, shape: tuple[int, int]) -> NDArray[np.float32]:

@@ -37,6 +37,8 @@ class _Pair:
 class PosedPairs:
     """The pairs of DATA.POSED_PAIRS.ROOT, longer sides resized to DATA.TEST_LONG_SIDE; there is no depth.
 
+    That size holds in validation too, whatever DATA.IMAGE_SIZE is: these pairs stand for how the weights will be used.
+
     Args:
         config: the DATA node.
 

@@ -37,6 +37,8 @@ class PairSample:
     T_0to1: Tensor
     """(4, 4) float32, x1 = R x0 + t in the unit of the depth."""
     source: str = ""
+    homography: Tensor | None = None
+    """(3, 3) float32 from resized px of view 0 to those of view 1, any scale; None unless the pair shows one plane."""
 
 
 class PairSource(Protocol):
@@ -49,12 +51,14 @@ class PairSource(Protocol):
 
 def collate(samples: Sequence[PairSample]) -> PairBatch:
     """Stack samples; views of unlike sizes are padded with zeros at right and bottom and get a mask of valid cells."""
+    homographies = [s.homography for s in samples if s.homography is not None]
     return PairBatch(
         _stack([s.view0 for s in samples]),
         _stack([s.view1 for s in samples]),
         torch.stack([s.T_0to1 for s in samples]),
         [(s.view0.name, s.view1.name) for s in samples],
         [s.source for s in samples],
+        torch.stack(homographies) if len(homographies) == len(samples) else None,
     )
 
 

@@ -9,6 +9,7 @@ from s2ld.config import CN
 from s2ld.data.homography_pairs import HomographyPairs
 from s2ld.data.megadepth import megadepth_source
 from s2ld.data.mixture import ENDLESS, MixturePairs, SubsetPairs
+from s2ld.data.noise import with_noise
 from s2ld.data.posed_pairs import PosedPairs
 from s2ld.data.sample import PairSource
 from s2ld.data.synthetic.source import SyntheticPairs
@@ -43,10 +44,10 @@ def build_source(name: str, config: CN, split: Split) -> PairSource:
 
 
 def build_mixture(config: CN) -> MixturePairs:
-    """Build the endless training source of DATA.TRAIN_SOURCES and TRAIN_WEIGHTS."""
-    data = config.DATA
-    sources = [build_source(name, config, "train") for name in data.TRAIN_SOURCES]
-    return MixturePairs(sources, data.TRAIN_WEIGHTS, split_seed(data.SEED, "train"))
+    """Build the endless training source of DATA.TRAIN_SOURCES and TRAIN_WEIGHTS, with the errors of DATA.NOISE."""
+    data, seed = config.DATA, split_seed(config.DATA.SEED, "train")
+    sources = [with_noise(build_source(name, config, "train"), data, seed) for name in data.TRAIN_SOURCES]
+    return MixturePairs(sources, data.TRAIN_WEIGHTS, seed)
 
 
 def _count(config: CN, split: Split) -> int:

@@ -84,6 +84,9 @@ class PairPrediction:
     """(4, 4)."""
     truth: PairTruth | None = None
     """None where the source has no depth."""
+    homography: FloatArray | None = None
+    """(3, 3) true one from resized px of image 0 to those of image 1, any scale; None unless the pair shows one plane.
+    """
 
 
 def write_cache(path: str | Path, header: CacheHeader, predictions: Iterable[PairPrediction]) -> None:
@@ -132,6 +135,8 @@ def _write_pair(group: Any, prediction: PairPrediction) -> None:
     if prediction.truth is not None:
         for key in TRUTH_ARRAYS:
             group[f"truth/{key}"] = getattr(prediction.truth, key)
+    if prediction.homography is not None:
+        group["homography"] = prediction.homography
 
 
 def _read_pair(group: Any) -> PairPrediction:
@@ -141,4 +146,6 @@ def _read_pair(group: Any) -> PairPrediction:
     name0, name1 = (str(name) for name in group.attrs["names"])
     (width0, height0), (width1, height1) = group.attrs["sizes"].tolist()
     arrays = {key: group[key][()] for key in ARRAYS}
-    return PairPrediction((name0, name1), ((width0, height0), (width1, height1)), **arrays, truth=truth)
+    homography = group["homography"][()] if "homography" in group else None
+    sizes = ((width0, height0), (width1, height1))
+    return PairPrediction((name0, name1), sizes, **arrays, truth=truth, homography=homography)

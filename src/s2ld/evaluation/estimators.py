@@ -1,4 +1,4 @@
-"""Robust estimators of the relative pose, behind one small interface."""
+"""Robust estimators: of the relative pose, behind one small interface, and of the homography of a plane."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from s2ld.types import FloatArray
 
 MIN_MATCHES = 5
 """Below this the five-point problem has no solution."""
+MIN_HOMOGRAPHY_MATCHES = 4
+"""Below this a homography has no solution."""
 INFINITELY_FAR = 1e9
 """Of `recoverPose`, in baselines: points beyond it would not count as in front of both cameras."""
 
@@ -31,8 +33,8 @@ class Pose:
     """(M,)."""
 
 
-class PoseEstimator(Protocol):
-    """Estimates a relative pose from matches."""
+class Estimator(Protocol):
+    """Estimates something from matches."""
 
     @property
     def name(self) -> str:
@@ -43,6 +45,10 @@ class PoseEstimator(Protocol):
     def settings(self) -> str:
         """Everything that its numbers depend on, for the printed protocol."""
         ...
+
+
+class PoseEstimator(Estimator, Protocol):
+    """Estimates a relative pose from matches."""
 
     def __call__(
         self, points0: FloatArray, points1: FloatArray, K0: FloatArray, K1: FloatArray, seed: int
@@ -137,12 +143,54 @@ class PoseLibRansac:
         return Pose(np.array(pose.R), np.array(pose.t), np.array(info["inliers"], bool))
 
 
+@dataclass(frozen=True)
+class HomographyRansac:
+    """OpenCV's RANSAC over four matches, as in the HPatches protocol of SuperPoint, SuperGlue and LoFTR."""
+
+    threshold: float = 3.0
+    confidence: float = 0.99999
+    name: str = "homography"
+
+    @property
+    def settings(self) -> str:
+        """See `Estimator`."""
+        return (
+            f"OpenCV {cv2.__version__} findHomography RANSAC, {self.threshold:g} resized px, confidence "
+            f"{self.confidence:g}"
+        )
+
+    def __call__(self, points0: FloatArray, points1: FloatArray, seed: int) -> FloatArray | None:
+        """Return the homography (3, 3) from image 0 to image 1, or None when there is none.
+
+        Args:
+            points0: (M, 2) resized px of image 0.
+            points1: (M, 2) resized px of image 1, which the threshold counts.
+            seed: of the sampling; the same seed and matches give the same homography.
+        """
+        if len(points0) < MIN_HOMOGRAPHY_MATCHES:
+            return None
+        cv2.setRNGSeed(seed)
+        H, _ = cv2.findHomography(
+            np.asarray(points0, np.float64),
+            np.asarray(points1, np.float64),
+            cv2.RANSAC,
+            self.threshold,
+            confidence=self.confidence,
+        )
+        return None if H is None else np.asarray(H, np.float64)
+
+
 def build_estimators(config: CN) -> list[PoseEstimator]:
     """Return the estimators with the thresholds of the EVAL node of a config."""
     return [
         OpenCVRansac(float(config.OPENCV_THRESHOLD), float(config.OPENCV_CONFIDENCE)),
         PoseLibRansac(float(config.POSELIB_THRESHOLD)),
     ]
+
+
+def build_homography_estimator(config: CN) -> HomographyRansac:
+    """Return the estimator of homographies with the settings of the EVAL node of a config."""
+    return HomographyRansac(float(config.HOMOGRAPHY_THRESHOLD), float(config.OPENCV_CONFIDENCE))
 
 
 def _pinhole_rays(points: FloatArray, K: FloatArray) -> FloatArray:

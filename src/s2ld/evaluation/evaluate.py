@@ -11,15 +11,18 @@ from tqdm import tqdm
 
 from s2ld.errors import S2LDError
 from s2ld.evaluation.cache import PairPrediction
-from s2ld.evaluation.estimators import PoseEstimator
+from s2ld.evaluation.estimators import HomographyRansac, PoseEstimator
 from s2ld.evaluation.metrics import (
     AUC_THRESHOLDS,
+    CORNER_THRESHOLDS,
     ENDPOINT_THRESHOLDS,
     PRECISION_THRESHOLDS,
     REPEATABILITY_RADIUS,
     ThresholdUnit,
+    corner_auc,
     endpoint_errors,
     epipolar_distances,
+    homography_error,
     pose_auc,
     pose_error_degrees,
     posed_matches,
@@ -27,6 +30,9 @@ from s2ld.evaluation.metrics import (
 )
 from s2ld.geometry.camera import PixelFrame
 from s2ld.types import FloatArray
+
+HOMOGRAPHY = HomographyRansac()
+"""The protocol of LoFTR."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class PairScores:
     """End-point errors of the matches with known depth (`endpoint_errors`), resized px; None without depth."""
     repeatability: float | None
     """Share in [0, 1]; None without depth or without a keypoint that is visible in both images."""
+    corner_error: float | None
+    """Of the estimated homography (`homography_error`), infinite without one; None unless the pair shows one plane."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,16 @@ class EndpointScores:
 
 
 @dataclass(frozen=True)
+class CornerScores:
+    """Scores of the estimated homographies, over the pairs of one plane."""
+
+    auc: tuple[float, ...]
+    """By `CORNER_THRESHOLDS`, in [0, 1]."""
+    failed: float
+    """Share of pairs without a homography."""
+
+
+@dataclass(frozen=True)
 class Scores:
     """Scores over all pairs."""
 
@@ -81,6 +99,8 @@ class Scores:
     """Mean number a pair."""
     endpoint: EndpointScores | None
     """None where no pair has depth."""
+    corners: CornerScores | None
+    """None where no pair shows one plane."""
 
 
 def evaluate(
@@ -90,6 +110,7 @@ def evaluate(
     unit: ThresholdUnit,
     seed: int,
     total: int | None = None,
+    homography: HomographyRansac = HOMOGRAPHY,
 ) -> Scores:
     """Score predictions.
 
@@ -100,12 +121,13 @@ def evaluate(
         unit: of the estimators' thresholds.
         seed: of the estimators, the same for each pair.
         total: number of pairs, for the progress bar.
+        homography: estimator for pairs of one plane, in resized px whatever the unit.
 
     Raises:
         S2LDError: there is no prediction.
     """
     progress = tqdm(predictions, desc="evaluate", unit="pair", total=total)
-    pairs = tuple(evaluate_pair(prediction, estimators, frame, unit, seed) for prediction in progress)
+    pairs = tuple(evaluate_pair(prediction, estimators, frame, unit, seed, homography) for prediction in progress)
     if not pairs:
         raise S2LDError("there is no pair to evaluate; let the data source or --limit give at least one")
     poses = {}
@@ -119,6 +141,7 @@ def evaluate(
         tuple(float(value) for value in precisions),
         float(np.mean([pair.matches for pair in pairs])),
         _endpoint_scores(pairs),
+        _corner_scores(pairs),
     )
 
 
@@ -128,6 +151,7 @@ def evaluate_pair(
     frame: PixelFrame,
     unit: ThresholdUnit,
     seed: int,
+    homography: HomographyRansac = HOMOGRAPHY,
 ) -> PairScores:
     """Score one pair; arguments as in `evaluate`."""
     matches = posed_matches(prediction, frame, unit)
@@ -143,6 +167,10 @@ def evaluate_pair(
         endpoint = endpoint_errors(prediction.points1, prediction.truth)
         nearest = prediction.truth.keypoint_distance
         repeatability = share_below(nearest, REPEATABILITY_RADIUS) if len(nearest) else None
+    corner = None
+    if prediction.homography is not None:
+        estimate = homography(prediction.points0, prediction.points1, seed)
+        corner = homography_error(estimate, prediction.homography, prediction.sizes[0])
     return PairScores(
         prediction.names,
         len(distances),
@@ -150,6 +178,7 @@ def evaluate_pair(
         tuple(share_below(distances, threshold) for threshold in PRECISION_THRESHOLDS),
         endpoint,
         repeatability,
+        corner,
     )
 
 
@@ -168,11 +197,17 @@ def _endpoint_scores(pairs: Sequence[PairScores]) -> EndpointScores | None:
     )
 
 
+def _corner_scores(pairs: Sequence[PairScores]) -> CornerScores | None:
+    errors = [pair.corner_error for pair in pairs if pair.corner_error is not None]
+    return CornerScores(tuple(corner_auc(errors)), float(np.mean(np.isinf(errors)))) if errors else None
+
+
 def as_numbers(scores: Scores) -> dict[str, float]:
     """Return the scores over all pairs as named numbers: shares and areas in per cent, the rest in its unit.
 
     Names: ``pairs``, ``matches``, ``precision@1e-4``, ``ESTIMATOR/auc@5``, ``ESTIMATOR/failed`` ..., and with depth
-    ``endpoint/median_px``, ``endpoint/mean_px``, ``endpoint/within_1px`` ..., ``endpoint/repeatability``.
+    ``endpoint/median_px``, ``endpoint/mean_px``, ``endpoint/within_1px`` ..., ``endpoint/repeatability``, and with
+    pairs of one plane ``corner/auc@3px`` ..., ``corner/no_homography``.
     """
     numbers: dict[str, float] = {"pairs": len(scores.pairs), "matches": scores.matches}
     for threshold, value in zip(PRECISION_THRESHOLDS, scores.precisions, strict=True):
@@ -187,6 +222,10 @@ def as_numbers(scores: Scores) -> dict[str, float]:
         for threshold, value in zip(ENDPOINT_THRESHOLDS, scores.endpoint.within, strict=True):
             numbers[f"endpoint/within_{threshold:g}px"] = 100 * value
         numbers["endpoint/repeatability"] = 100 * scores.endpoint.repeatability
+    if scores.corners is not None:
+        for threshold, value in zip(CORNER_THRESHOLDS, scores.corners.auc, strict=True):
+            numbers[f"corner/auc@{threshold:g}px"] = 100 * value
+        numbers["corner/no_homography"] = 100 * scores.corners.failed
     return numbers
 
 

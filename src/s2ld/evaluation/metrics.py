@@ -1,4 +1,4 @@
-"""Measures of matches and of estimated poses: plain functions of arrays."""
+"""Measures of matches, of estimated poses and of estimated homographies: plain functions of arrays."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from s2ld.evaluation.cache import PairPrediction, PairTruth
 from s2ld.evaluation.estimators import Pose
 from s2ld.geometry.camera import PixelFrame, rescale_intrinsics, resized_to_image
 from s2ld.geometry.epipolar import essential, symmetric_epipolar_distance
+from s2ld.geometry.homography import corner_error
 from s2ld.geometry.pose import pose_error
 from s2ld.types import FloatArray
 
@@ -24,6 +25,8 @@ AUC_THRESHOLDS = (5.0, 10.0, 20.0)
 """Degrees."""
 PRECISION_THRESHOLDS = (1e-4, 5e-4)
 """Squared symmetric epipolar distance in normalised coordinates."""
+CORNER_THRESHOLDS = (3.0, 5.0, 10.0)
+"""Resized px, of the mean error of the four corners."""
 ENDPOINT_THRESHOLDS = (1.0, 3.0, 5.0)
 """Resized px."""
 REPEATABILITY_RADIUS = 3.0
@@ -94,7 +97,7 @@ def pose_auc(errors: Sequence[float], thresholds: Sequence[float] = AUC_THRESHOL
 
     Args:
         errors: degrees, infinite for no pose; at least one.
-        thresholds: degrees.
+        thresholds: in the unit of the errors.
     """
     error = np.concatenate([[0.0], np.sort(np.asarray(errors, np.float64))])
     recall = np.arange(len(error)) / len(errors)
@@ -105,6 +108,29 @@ def pose_auc(errors: Sequence[float], thresholds: Sequence[float] = AUC_THRESHOL
         y = np.append(recall[:below], recall[below - 1])
         areas.append(float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / threshold))
     return areas
+
+
+def homography_error(H: FloatArray | None, H_true: FloatArray, size: tuple[int, int]) -> float:
+    """Return the mean distance between the corners of image 0 as two homographies (3, 3) map them; infinite for None.
+
+    As SuperPoint (DeTone et al., 2018) and LoFTR measure it on HPatches. A corner lies outside of what both images show
+    as a rule, so that errors of the matches count many times; pairs may even have a corner that the true homography
+    takes close to infinity (about one in a hundred of the drawn homographies), and count as failed in practice.
+
+    Args:
+        H: the estimate, resized px of image 0 to those of image 1.
+        H_true: the truth, likewise.
+        size: width and height of image 0, resized px.
+    """
+    if H is None:
+        return math.inf
+    estimate, truth = (torch.from_numpy(np.asarray(matrix, np.float64)) for matrix in (H, H_true))
+    return float(corner_error(estimate, truth, *size))
+
+
+def corner_auc(errors: Sequence[float]) -> list[float]:
+    """Return the areas under the recall curve of `homography_error` up to `CORNER_THRESHOLDS`, as `pose_auc` does."""
+    return pose_auc(errors, CORNER_THRESHOLDS)
 
 
 def endpoint_errors(points1: FloatArray, truth: PairTruth) -> FloatArray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from s2ld.config import CN
 from s2ld.data.sample import PairSource, collate
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.evaluation.cache import CacheHeader, PairPrediction, PairTruth, read_header, write_cache
+from s2ld.evaluation.matchers import MatchedPair
 from s2ld.geometry.warp import warp_by_depth
 from s2ld.models.network import S2LD
-from s2ld.types import FloatArray, PairBatch, Prediction, View
+from s2ld.types import FloatArray, ImageBatch, PairBatch, View
 
+Match = Callable[[ImageBatch, ImageBatch], MatchedPair]
 NEAREST_CHUNK = 1024  # keypoints whose distances to all others are held at a time
 
 
@@ -52,14 +55,25 @@ def predict_into_cache(
     Returns:
         Whether it predicted; False when the cache could be kept.
     """
+
+    def match(images0: ImageBatch, images1: ImageBatch) -> MatchedPair:
+        return MatchedPair.of(model(images0, images1))
+
+    return match_into_cache(match, source, path, header, device, workers)
+
+
+def match_into_cache(
+    match: Match, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int = 0
+) -> bool:
+    """As `predict_into_cache`, with any matcher of one pair (e.g. a `PairMatcher`) in the network's place."""
     if read_header(path) == header:
         return False
-    write_cache(path, header, _predictions(model, source, header.depth_tolerance, device, workers))
+    write_cache(path, header, _predictions(match, source, header.depth_tolerance, device, workers))
     return True
 
 
 def _predictions(
-    model: S2LD, source: PairSource, tolerance: float, device: torch.device, workers: int
+    match: Match, source: PairSource, tolerance: float, device: torch.device, workers: int
 ) -> Iterator[PairPrediction]:
     loader: DataLoader[PairBatch] = DataLoader(
         source,  # type: ignore[arg-type]  # a PairSource is a map-style data set in all but its base class
@@ -71,7 +85,7 @@ def _predictions(
     for batch in _one_line_errors(tqdm(loader, desc="predict", unit="pair")):
         with torch.inference_mode():
             moved = batch.to(device)
-            arrays = _to_arrays(model(moved.view0.images, moved.view1.images), moved, tolerance)
+            arrays = _to_arrays(match(moved.view0.images, moved.view1.images), moved, tolerance)
         yield arrays
 
 
@@ -83,39 +97,43 @@ def _one_line_errors(batches: Iterable[PairBatch]) -> Iterator[PairBatch]:
         raise as_one_line(error) from error
 
 
-def _to_arrays(prediction: Prediction, batch: PairBatch, tolerance: float) -> PairPrediction:
-    fine = prediction.fine
+def _to_arrays(matched: MatchedPair, batch: PairBatch, tolerance: float) -> PairPrediction:
     return PairPrediction(
         batch.names[0],
         (_size(batch.view0), _size(batch.view1)),
-        _numpy(fine.points0),
-        _numpy(fine.points1),
-        _numpy(prediction.coarse.confidence),
-        _numpy(fine.score),
+        _numpy(matched.points0),
+        _numpy(matched.points1),
+        _numpy(matched.confidence),
+        _numpy(matched.score),
         _numpy(batch.view0.K[0]),
         _numpy(batch.view1.K[0]),
         _numpy(batch.view0.scale[0]),
         _numpy(batch.view1.scale[0]),
         _numpy(batch.T_0to1[0]),
-        None if batch.view0.depth is None else _truth(prediction, batch, tolerance),
+        None if batch.view0.depth is None else _truth(matched, batch, tolerance),
+        None if batch.homography is None else _numpy(batch.homography[0]),
     )
 
 
-def _truth(prediction: Prediction, batch: PairBatch, tolerance: float) -> PairTruth:
-    warped = warp_by_depth(prediction.fine.points0[None].float(), batch.view0, batch.view1, batch.T_0to1, tolerance)
-    keypoints0 = prediction.encoded.keypoints0.points.float()
-    keypoints = warp_by_depth(keypoints0, batch.view0, batch.view1, batch.T_0to1, tolerance)
+def _truth(matched: MatchedPair, batch: PairBatch, tolerance: float) -> PairTruth:
+    points0, keypoints0, keypoints1 = (
+        points.to(batch.T_0to1) for points in (matched.points0, matched.keypoints0, matched.keypoints1)
+    )
+    warped = warp_by_depth(points0[None], batch.view0, batch.view1, batch.T_0to1, tolerance)
+    keypoints = warp_by_depth(keypoints0[None], batch.view0, batch.view1, batch.T_0to1, tolerance)
     visible = keypoints.points[0][keypoints.valid[0]]
     return PairTruth(
         _numpy(warped.points[0]),
         warped.known[0].cpu().numpy(),
         warped.valid[0].cpu().numpy(),
-        _numpy(_nearest_distance(visible, prediction.encoded.keypoints1.points[0].float())),
+        _numpy(_nearest_distance(visible, keypoints1)),
     )
 
 
 def _nearest_distance(points: Tensor, others: Tensor) -> Tensor:
-    """Return (Q,) distances from `points` (Q, 2) to the nearest of `others` (S, 2)."""
+    """Return (Q,) distances from `points` (Q, 2) to the nearest of `others` (S, 2), infinite where there is none."""
+    if not len(others):
+        return points.new_full((len(points),), math.inf)
     # the default way through a matrix product loses a tenth of a pixel in float32
     chunks = [
         torch.cdist(chunk, others, compute_mode="donot_use_mm_for_euclid_dist").amin(1)

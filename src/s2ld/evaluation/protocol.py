@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from s2ld.evaluation.cache import CacheHeader, PairPrediction
-from s2ld.evaluation.estimators import PoseEstimator
+from s2ld.evaluation.estimators import Estimator
 from s2ld.evaluation.metrics import AUC_THRESHOLDS, PRECISION_THRESHOLDS, ThresholdUnit
 from s2ld.geometry.camera import PixelFrame
 
@@ -47,7 +47,7 @@ def build_protocol(
     header: CacheHeader,
     matching: str,
     predictions: Iterable[PairPrediction],
-    estimators: Sequence[PoseEstimator],
+    estimators: Sequence[Estimator],
     frame: PixelFrame,
     unit: ThresholdUnit,
     seed: int,

@@ -42,9 +42,11 @@ def to_text(numbers: Mapping[str, float], protocol: EvaluationProtocol) -> str:
     lines.append(
         "  ".join(f"{name} {numbers[name]:.2f}" for name in precisions) + f"  matches a pair {numbers['matches']:.0f}"
     )
-    endpoint = {name: value for name, value in numbers.items() if name.startswith("endpoint/")}
-    if endpoint:
-        lines.append("  ".join(f"{name.removeprefix('endpoint/')} {value:.2f}" for name, value in endpoint.items()))
+    for group in ("endpoint/", "corner/"):
+        parts = [(name, value) for name, value in numbers.items() if name.startswith(group)]
+        if parts:
+            shown = (f"{name.removeprefix(group)} {value:.2f}" for name, value in parts)
+            lines.append(f"{group.removesuffix('/')}: {'  '.join(shown)}")
     return "\n".join(lines)
 
 
@@ -92,6 +94,7 @@ def _write_csv(path: Path, scores: Scores) -> None:
     columns += [f"precision@{threshold_name(threshold)}" for threshold in PRECISION_THRESHOLDS]
     columns += [f"{name}{POSE_ERROR}" for name in estimators]
     columns += ["endpoint/median_px", "endpoint/repeatability"] if scores.endpoint is not None else []
+    columns += ["corner/error_px"] if scores.corners is not None else []
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -102,6 +105,8 @@ def _write_csv(path: Path, scores: Scores) -> None:
                 finite = pair.endpoint[np.isfinite(pair.endpoint)] if pair.endpoint is not None else np.zeros(0)
                 row += [f"{np.median(finite):.6g}" if len(finite) else ""]
                 row += ["" if pair.repeatability is None else f"{pair.repeatability:.6g}"]
+            if scores.corners is not None:
+                row += ["" if pair.corner_error is None else f"{pair.corner_error:.6g}"]
             writer.writerow(row)
 
 

@@ -17,16 +17,20 @@ Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Ten
 LINEAR_EPS = 1e-6
 
 
-def positional_encoding(dim: int, h: int, w: int, form: str, like: Tensor) -> Tensor:
+def positional_encoding(dim: int, h: int, w: int, form: str, like: Tensor, long_side: int = 0) -> Tensor:
     """Return the (dim, h, w) sinusoidal encoding; channels 4k..4k+3 are sin(x f), cos(x f), sin(y f), cos(y f).
 
     x and y are counted from 1, in cells. `form` "intended": f_k = exp(-2k ln(1e4) / (dim/2)), the two-dimensional
     extension of Vaswani et al. (2017); "released": f_k = exp(-2k), which released checkpoints were trained with.
+    With `long_side` positions are scaled so that the longer side of the grid counts so many cells, whatever the image's
+    size: a network trained on small images then meets no unknown positions on large ones.
     """
     k = torch.arange(0, dim // 2, 2, device=like.device, dtype=torch.float32)
     if form not in ("intended", "released"):
         raise S2LDError(f"MODEL.POSITION.FORM is {form!r}; use intended or released")
     frequency = torch.exp(-k * (math.log(10000.0) / (dim // 2))) if form == "intended" else torch.exp(-k)
+    if long_side:
+        frequency = frequency * (long_side / max(h, w))
     x = torch.arange(1, w + 1, device=like.device, dtype=torch.float32)[None] * frequency[:, None]
     y = torch.arange(1, h + 1, device=like.device, dtype=torch.float32)[None] * frequency[:, None]
     waves = torch.empty(dim // 4, 4, h, w, device=like.device)

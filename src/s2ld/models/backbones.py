@@ -59,7 +59,13 @@ class LiteBackbone(nn.Module):
     """A light pyramid for CPUs: dense 3×3 convolutions at low width, most of them at H/4 and H/8."""
 
     def __init__(
-        self, stem_dim: int, dims: Sequence[int], blocks: Sequence[int], fine_stride: int, fine_dim: int
+        self,
+        stem_dim: int,
+        dims: Sequence[int],
+        blocks: Sequence[int],
+        fine_stride: int,
+        fine_dim: int,
+        fine_convs: int,
     ) -> None:
         super().__init__()
         self.fine_stride = fine_stride
@@ -73,6 +79,7 @@ class LiteBackbone(nn.Module):
         if fine_stride == 2:
             self.top_down1 = nn.Conv2d(dims[1], dims[0], 1, bias=False)
             self.merge1 = conv_bn_relu(dims[0], fine_dim)
+        self.fine_convs = nn.ModuleList(conv_bn_relu(fine_dim, fine_dim) for _ in range(fine_convs))
         self.fine_out = nn.Conv2d(fine_dim, fine_dim, 1, bias=False)
         initialise_convolutions(self)
 
@@ -87,14 +94,17 @@ class LiteBackbone(nn.Module):
         x1 = self.level1(self.stem(image))
         x2 = self.level2(x1)
         x3 = self.level3(x2)
-        x = self.merge2(x2 + _upsample(self.top_down2(x3)))
+        x = self.merge2(x2 + _upsample(self.top_down2(x3), align_corners=False))
         if self.fine_stride == 2:
-            x = self.merge1(x1 + _upsample(self.top_down1(x)))
+            x = self.merge1(x1 + _upsample(self.top_down1(x), align_corners=False))
+        for conv in self.fine_convs:
+            x = x + conv(x)
         return Features(self.coarse_out(x3), self.fine_out(x))
 
 
-def _upsample(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
+def _upsample(x: Tensor, align_corners: bool = True) -> Tensor:
+    # aligned corners are the released form; they shift the coarser map by up to half its pixel over the image's width
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=align_corners)
 
 
 def build_backbone(config: CN) -> ResNetFPN | LiteBackbone:
@@ -112,5 +122,7 @@ def build_backbone(config: CN) -> ResNetFPN | LiteBackbone:
     if config.TYPE == "lite":
         if config.FINE_STRIDE not in (2, 4):
             raise S2LDError(f"MODEL.BACKBONE.FINE_STRIDE is {config.FINE_STRIDE}; use 2 or 4")
-        return LiteBackbone(config.STEM_DIM, config.DIMS, config.BLOCKS, config.FINE_STRIDE, config.FINE_DIM)
+        return LiteBackbone(
+            config.STEM_DIM, config.DIMS, config.BLOCKS, config.FINE_STRIDE, config.FINE_DIM, config.FINE_CONVS
+        )
     raise S2LDError(f"MODEL.BACKBONE.TYPE is {config.TYPE!r}; use resnet_fpn or lite")

@@ -103,6 +103,20 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], origin: str | Pat
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in state.items()})
 
 
+def load_fitting(model: nn.Module, state: Mapping[str, Tensor], origin: str | Path) -> list[str]:
+    """Copy what fits `model` in name and shape; return the modules of which something was not in `state`.
+
+    Raises:
+        S2LDError: nothing fits, or a value is not finite.
+    """
+    own = model.state_dict()
+    fitting = {key: state[key] for key in own if key in state and own[key].shape == state[key].shape}
+    if not fitting:
+        raise S2LDError(f"{origin}: none of these weights fits this configuration; empty TRAIN.INIT_WEIGHTS")
+    load_strict(model, {**own, **fitting}, origin)
+    return sorted({key.rpartition(".")[0] for key in own.keys() - fitting.keys()})
+
+
 def load_model(
     path: str | Path,
     device: str | torch.device = "cpu",

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from s2ld.config import CN
+from s2ld.errors import S2LDError
 from s2ld.models.attention import LocalFeatureTransformer, positional_encoding
 from s2ld.models.backbones import build_backbone
-from s2ld.models.detector import FeatureAdjuster, KeypointDetector
+from s2ld.models.correlation import CorrelationMatching, verified
+from s2ld.models.detector import FeatureAdjuster, build_detector
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
 from s2ld.models.sparse_matching import SparseMatching, filter_by_score
 from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, ImageBatch, Keypoints, Prediction
@@ -27,37 +29,45 @@ class S2LD(nn.Module):
         coarse_dim, fine_dim = int(config.BACKBONE.DIMS[-1]), int(config.BACKBONE.FINE_DIM)
         self.fine_stride = int(config.BACKBONE.FINE_STRIDE)
         self.backbone = build_backbone(config.BACKBONE)
-        self.keypoint_detector = KeypointDetector(
-            coarse_dim,
-            fine_dim,
-            self.fine_stride,
-            config.DETECTOR.COARSE_DIMS,
-            config.DETECTOR.FINE_DIMS,
-            config.DETECTOR.HEAD_DIMS,
-            config.DETECTOR.OFFSET_RANGE,
-        )
+        self.keypoint_detector = build_detector(config.DETECTOR, coarse_dim, fine_dim, self.fine_stride)
         self.feature_adjuster = FeatureAdjuster(coarse_dim, config.ADJUSTER.HIDDEN_DIM)
         coarse, fine = config.COARSE, config.FINE
         self.s2ld_coarse = LocalFeatureTransformer(coarse_dim, coarse.HEADS, coarse.LAYERS, coarse.ATTENTION)
         self.sparse_matching = SparseMatching(config.MATCH)
-        self.fine_preprocess = FinePreprocess(coarse_dim, fine_dim)
-        self.s2ld_fine = LocalFeatureTransformer(fine_dim, fine.HEADS, fine.LAYERS, fine.ATTENTION)
-        self.local_dense = LocalDenseMatching(fine.WINDOW, fine.WINDOW_MODE, self.fine_stride)
+        self.local_dense: LocalDenseMatching | CorrelationMatching
+        if fine.TYPE == "correlation":
+            self.local_dense = CorrelationMatching(coarse_dim, fine_dim, fine.WINDOW, self.fine_stride, fine.HIDDEN_DIM)
+        elif fine.TYPE == "transformer":
+            self.fine_preprocess = FinePreprocess(coarse_dim, fine_dim)
+            self.s2ld_fine = LocalFeatureTransformer(fine_dim, fine.HEADS, fine.LAYERS, fine.ATTENTION)
+            self.local_dense = LocalDenseMatching(fine.WINDOW, fine.WINDOW_MODE, self.fine_stride)
+        else:
+            raise S2LDError(f"MODEL.FINE.TYPE is {fine.TYPE!r}; use transformer or correlation")
 
     @property
     def window_radius_px(self) -> float:
         """Half the fine window, resized px."""
         return self.local_dense.radius_px
 
-    def forward(self, images0: ImageBatch, images1: ImageBatch) -> Prediction:
-        """Match N pairs; see `Prediction`. Sides of the images must be multiples of 8."""
+    def forward(self, images0: ImageBatch, images1: ImageBatch, keep_confidence: bool = False) -> Prediction:
+        """Match N pairs; see `Prediction`. Sides of the images must be multiples of 8.
+
+        The confidence matrix is made in training, where gradients are recorded, and with `keep_confidence`; matches
+        alone take several times less time and memory.
+        """
         encoded = self.encode(images0, images1)
-        confidence = self.confidence(encoded, images0.mask, images1.mask)
-        coarse = self.select(confidence, encoded, images0.mask, images1.mask)
+        confidence = None
+        if keep_confidence or self.training or torch.is_grad_enabled():
+            confidence = self.confidence(encoded, images0.mask, images1.mask)
+            coarse = self.select(confidence, encoded, images0.mask, images1.mask)
+        else:
+            coarse = self.match(encoded, images0.mask, images1.mask)
         if self.config.SCORE_FILTER.ENABLED:
             score = _gather_scores(encoded.keypoints0, coarse)
-            coarse = filter_by_score(coarse, score, confidence.shape[0], self.config.SCORE_FILTER)
-        return Prediction(encoded, confidence, coarse, self.refine(encoded, coarse))
+            coarse = filter_by_score(coarse, score, encoded.coarse0.shape[0], self.config.SCORE_FILTER)
+        least = self.sparse_matching.threshold
+        coarse, fine = verified(coarse, self.refine(encoded, coarse), self.config.FINE.THRESHOLD, least)
+        return Prediction(encoded, confidence, coarse, fine)
 
     def encode(self, images0: ImageBatch, images1: ImageBatch) -> EncodedPair:
         """Backbone, detector, adjuster and coarse transformer."""
@@ -83,18 +93,27 @@ class S2LD(nn.Module):
         """Matches above the threshold, mutual nearest, off the border; masks (N, h, w)."""
         return self.sparse_matching.select(confidence, _grid(encoded.features0), _grid(encoded.features1), mask0, mask1)
 
+    def match(self, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None) -> CoarseMatches:
+        """Return what `select` picks of `confidence`, faster and not differentiable; masks (N, h, w)."""
+        grids = _grid(encoded.features0), _grid(encoded.features1)
+        return self.sparse_matching.match(encoded.coarse0, encoded.coarse1, *grids, mask0, mask1)
+
     def refine(self, encoded: EncodedPair, matches: CoarseMatches) -> FineMatches:
         """Refine any number of matches, none included."""
-        expectation = refine_windows(self.local_dense, self.fine_preprocess, self.s2ld_fine, encoded, matches)
         points0 = encoded.keypoints0.points[matches.batch, matches.cell0]
-        points1 = encoded.keypoints1.points[matches.batch, matches.cell1]
-        points1 = points1 + self.window_radius_px * expectation[:, :2]
+        correlation = None
+        if isinstance(self.local_dense, CorrelationMatching):
+            points1, expectation, correlation = self.local_dense(encoded, matches)
+        else:
+            expectation = refine_windows(self.local_dense, self.fine_preprocess, self.s2ld_fine, encoded, matches)
+            points1 = encoded.keypoints1.points[matches.batch, matches.cell1]
+            points1 = points1 + self.window_radius_px * expectation[:, :2]
         descriptors0 = descriptors1 = None
         if self.config.DESCRIPTORS:
             descriptors0 = self._descriptors(encoded.coarse0, encoded.features0, matches.batch, matches.cell0, points0)
             descriptors1 = self._descriptors(encoded.coarse1, encoded.features1, matches.batch, matches.cell1, points1)
         score = _gather_scores(encoded.keypoints0, matches)
-        return FineMatches(points0, points1, expectation, score, descriptors0, descriptors1)
+        return FineMatches(points0, points1, expectation, score, descriptors0, descriptors1, correlation)
 
     def _backbone(self, image0: Tensor, image1: Tensor) -> tuple[Features, Features]:
         if image0.shape != image1.shape:
@@ -106,7 +125,8 @@ class S2LD(nn.Module):
     def _tokens(self, features: Features, keypoints: Keypoints) -> Tensor:
         adjusted = self.feature_adjuster(features.coarse, keypoints.offset)
         channels, h, w = adjusted.shape[1:]
-        encoding = positional_encoding(channels, h, w, self.config.POSITION.FORM, adjusted)
+        position = self.config.POSITION
+        encoding = positional_encoding(channels, h, w, position.FORM, adjusted, position.LONG_SIDE)
         tokens: Tensor = (adjusted + encoding).flatten(2).transpose(1, 2)
         return tokens
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from s2ld.config import CN
 from s2ld.errors import S2LDError
+from s2ld.models.sparse_selection import dual_softmax_matches
 from s2ld.types import CoarseMatches
 
 MASKED = -1e9  # similarity of padded cells, which no softmax can see
@@ -75,6 +76,35 @@ class SparseMatching(nn.Module):
             confidence = confidence.masked_fill(to_bin0[:, :, None] | to_bin1[:, None, :], 0.0)
         return confidence
 
+    def match(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        grid0: tuple[int, int],
+        grid1: tuple[int, int],
+        mask0: Tensor | None = None,
+        mask1: Tensor | None = None,
+    ) -> CoarseMatches:
+        """Return what `select` picks of the confidence of `forward`, not differentiable.
+
+        Dual softmax needs no confidence matrix for that: it is several times faster, in memory that hardly grows.
+
+        Args:
+            x0: (N, L, C) descriptors of image 0.
+            x1: (N, S, C).
+            grid0: (h0, w0) cells of image 0.
+            grid1: (h1, w1).
+            mask0: (N, h0, w0) bool, valid cells.
+            mask1: (N, h1, w1).
+        """
+        flat0, flat1 = (None if mask is None else mask.flatten(1) for mask in (mask0, mask1))
+        if self.kind != "dual_softmax":
+            return self.select(self(x0, x1, flat0, flat1).detach(), grid0, grid1, mask0, mask1)
+        matches = dual_softmax_matches(x0, x1, self.temperature, self.threshold, flat0, flat1)
+        inner0 = _inner(grid0, mask0, x0.shape[0], self.border, x0.device)
+        inner1 = _inner(grid1, mask1, x0.shape[0], self.border, x0.device)
+        return matches.at(inner0[matches.batch, matches.cell0] & inner1[matches.batch, matches.cell1])
+
     def select(
         self,
         confidence: Tensor,
@@ -129,7 +159,7 @@ def filter_by_score(matches: CoarseMatches, score: Tensor, pairs: int, config: C
             threshold -= float(config.STEP)
             good = mine & (relative > threshold)
         keep |= good
-    return CoarseMatches(matches.batch[keep], matches.cell0[keep], matches.cell1[keep], matches.confidence[keep])
+    return matches.at(keep)
 
 
 def _outer(mask0: Tensor | None, mask1: Tensor | None, like: Tensor) -> Tensor:

@@ -9,11 +9,11 @@ The divisors are reduced in a fixed order and number, whatever a rank's batch ho
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from s2ld.config import CN
 from s2ld.geometry.camera import project, unproject
@@ -21,6 +21,8 @@ from s2ld.geometry.linalg import full_precision
 from s2ld.geometry.pose import invert_pose, transform
 from s2ld.geometry.warp import sample_depth
 from s2ld.models.detector import CELL
+from s2ld.training.corners import corner_loss
+from s2ld.training.correlation_losses import correlation_losses, verification_loss
 from s2ld.training.regulariser import regularise
 from s2ld.training.targets import nearest_keypoint, valid_cells
 from s2ld.types import CoarseMatches, EncodedPair, FineMatches, Keypoints, LossTerms, PairBatch, Targets, View
@@ -31,7 +33,7 @@ _CLAMP = 1e-6  # of a confidence and of its complement, before the logarithm
 _LEAST_STD = 1e-3  # of the window's half side: below it a match does not gain weight
 _LEAST_SQUARED_DISTANCE = 1e-12  # px²: the square root has no gradient at 0
 _LEAST_COUNT = 1e-6  # far below one match in thousands of ranks
-_BLOCK = 2**21  # entries of the confidence matrix at a time: a few MB, which CPU memory pools keep
+_FAINT = 1e-3  # confidence of a negative below which its focal loss, at most 1e-9, is left out
 
 
 def matching_losses(
@@ -60,12 +62,29 @@ def matching_losses(
     """
     with torch.autocast(confidence.device.type, enabled=False):
         coarse_term = coarse_loss(confidence, targets, batch, config, reduce_count)
-        fine_term = fine_loss(coarse, fine, encoded.keypoints1, targets, window_radius_px, reduce_count)
+        heatmap = verification = zero = torch.zeros_like(coarse_term)
+        if fine.correlation is None:
+            fine_term = fine_loss(coarse, fine, encoded.keypoints1, targets, window_radius_px, reduce_count)
+        else:
+            points, heatmaps = correlation_losses(coarse, fine, targets, window_radius_px)
+            fine_term, heatmap = _mean(points, reduce_count), _mean(heatmaps, reduce_count)
+            verification = _mean(verification_loss(coarse, fine, targets, config), reduce_count)
         location, repeatability, score = _keypoint_terms(encoded, targets, batch, config, reduce_count)
         depth0 = _depth_at(batch.view0, full_precision(encoded.keypoints0.points))[coarse.batch, coarse.cell0]
         regulariser = regularise(coarse, fine, depth0, batch, config)
-        regulariser_term = _mean(regulariser, reduce_count)
-    return _weigh(coarse_term, fine_term, location, repeatability, score, regulariser_term, config)
+        terms = LossTerms(
+            total=zero,
+            coarse=coarse_term,
+            fine=fine_term,
+            heatmap=heatmap,
+            verification=verification,
+            keypoint=location,
+            corner=_corner_term(encoded, batch, reduce_count),
+            repeatability=repeatability,
+            score=score,
+            regulariser=_mean(regulariser, reduce_count),
+        )
+    return _with_total(terms, config)
 
 
 def detector_losses(
@@ -77,8 +96,10 @@ def detector_losses(
     """
     with torch.autocast(targets.warped0.device.type, enabled=False):
         location, repeatability, score = _keypoint_terms(encoded, targets, batch, config, reduce_count)
+        corner = _corner_term(encoded, batch, reduce_count)
     zero = torch.zeros_like(location)
-    return _weigh(zero, zero, location, repeatability, score, zero, config)
+    terms = LossTerms(zero, zero, zero, zero, zero, location, corner, repeatability, score, zero)
+    return _with_total(terms, config)
 
 
 def coarse_loss(
@@ -88,7 +109,9 @@ def coarse_loss(
 
     `-a (1 - p)^g log p` averaged over the true matches, plus `-a p^g log(1 - p)` averaged over the negatives where
     COARSE_NEGATIVES asks for them. A negative is any other pair of unpadded cells of which one at least has known
-    depth: of two cells of unknown depth nobody knows whether they match.
+    depth: of two cells of unknown depth nobody knows whether they match. There are a thousand times as many negatives
+    as true matches, and their mean is next to nothing; HARD_NEGATIVE_WEIGHT adds their sum divided by the number of
+    keypoints with known depth.
     """
     alpha, gamma = config.FOCAL_ALPHA, config.FOCAL_GAMMA
     true = full_precision(confidence[targets.batch, targets.cell0, targets.cell1])
@@ -96,18 +119,35 @@ def coarse_loss(
     true = true + (true.clamp(_CLAMP, 1 - _CLAMP) - true).detach()
     positives = alpha * (1 - true).pow(gamma) * -true.log()
     loss = _mean(positives, reduce_count)
-    if not config.COARSE_NEGATIVES:
+    if not config.COARSE_NEGATIVES and not config.HARD_NEGATIVE_WEIGHT:
         return loss
-    sums, counts = [], []
-    sides = zip(valid_cells(batch.view0), valid_cells(batch.view1), targets.known0, targets.known1, strict=True)
-    for i, (p, (mask0, mask1, known0, known1)) in enumerate(zip(confidence.unbind(), sides, strict=True)):
-        negative = (known0[:, None] | known1) & mask0[:, None] & mask1
-        here = targets.batch == i
-        negative[targets.cell0[here], targets.cell1[here]] = False
-        sums.append(_negatives(p, negative, alpha, gamma))
-        counts.append(negative.sum())
-    total = torch.stack(sums).sum()
-    return loss + _ratio(total, torch.stack(counts).sum().to(total.dtype), reduce_count)
+    p = full_precision(_confident_negatives(confidence, targets, batch)).clamp(max=1 - _CLAMP)
+    total = (alpha * p.pow(gamma) * -torch.log1p(-p)).sum()
+    if config.COARSE_NEGATIVES:
+        loss = loss + _ratio(total, _count_negatives(targets, batch).to(total.dtype), reduce_count)
+    if config.HARD_NEGATIVE_WEIGHT:
+        hard = _ratio(total, targets.known0.sum().to(total.dtype), reduce_count)
+        loss = loss + config.HARD_NEGATIVE_WEIGHT * hard
+    return loss
+
+
+def _confident_negatives(confidence: Tensor, targets: Targets, batch: PairBatch) -> Tensor:
+    """Return the negatives of the confidence matrix that are above _FAINT, (K,): the others add nothing."""
+    pair, cell0, cell1 = (confidence.detach() > _FAINT).nonzero(as_tuple=True)
+    known = targets.known0[pair, cell0] | targets.known1[pair, cell1]
+    inside = valid_cells(batch.view0)[pair, cell0] & valid_cells(batch.view1)[pair, cell1]
+    partner = torch.full_like(targets.known0, -1, dtype=torch.long)
+    partner[targets.batch, targets.cell0] = targets.cell1
+    negative = known & inside & (partner[pair, cell0] != cell1)
+    return confidence[pair[negative], cell0[negative], cell1[negative]]
+
+
+def _count_negatives(targets: Targets, batch: PairBatch) -> Tensor:
+    """Return the number of negatives of the batch: pairs of valid cells but those of two unknown ones, and matches."""
+    valid0, valid1 = valid_cells(batch.view0), valid_cells(batch.view1)
+    pairs = valid0.sum(1) * valid1.sum(1)
+    unknown = (valid0 & ~targets.known0).sum(1) * (valid1 & ~targets.known1).sum(1)
+    return (pairs - unknown).sum() - len(targets.batch)
 
 
 def fine_loss(
@@ -204,24 +244,6 @@ def _depth_at(view: View, points: Tensor) -> Tensor:
     return sample_depth(view.depth, points.detach())
 
 
-def _negatives(confidence: Tensor, negative: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Return the summed focal loss of the negatives of one pair, both arguments (L, S).
-
-    Block by block and recomputed in the backward pass: beside the matrix itself nothing of its size is ever held.
-    """
-
-    def block_sum(p: Tensor, chosen: Tensor) -> Tensor:
-        p = full_precision(p).clamp(_CLAMP, 1 - _CLAMP)
-        return (alpha * p.pow(gamma) * -torch.log1p(-p)).masked_fill(~chosen, 0).sum()
-
-    rows = max(1, _BLOCK // confidence.shape[1])
-    sums = [
-        checkpoint(block_sum, *block, use_reentrant=False, preserve_rng_state=False)
-        for block in zip(torch.split(confidence, rows), torch.split(negative, rows), strict=True)
-    ]
-    return torch.stack(sums).sum()
-
-
 def _mean(values: Tensor, reduce_count: ReduceCount) -> Tensor:
     """Return this rank's share of the mean of `values` (P,) over all ranks; 0 over an empty set."""
     return _ratio(values.sum(), values.new_tensor(float(len(values))), reduce_count)
@@ -232,21 +254,24 @@ def _ratio(total: Tensor, size: Tensor, reduce_count: ReduceCount) -> Tensor:
     return total / reduce_count(size).clamp(min=_LEAST_COUNT)
 
 
-def _weigh(
-    coarse: Tensor,
-    fine: Tensor,
-    keypoint: Tensor,
-    repeatability: Tensor,
-    score: Tensor,
-    regulariser: Tensor,
-    config: CN,
-) -> LossTerms:
-    total = (
-        config.COARSE_WEIGHT * coarse
-        + config.FINE_WEIGHT * fine
-        + config.KEYPOINT_WEIGHT * keypoint
-        + config.REPEATABILITY_WEIGHT * repeatability
-        + config.SCORE_WEIGHT * score
-        + config.REGULARISER_WEIGHT * regulariser
+def _corner_term(encoded: EncodedPair, batch: PairBatch, reduce_count: ReduceCount) -> Tensor:
+    """Return the corner loss of both images together; 0 for a detector that has no heatmap."""
+    if encoded.keypoints0.logits is None or encoded.keypoints1.logits is None:
+        return encoded.keypoints0.score.new_zeros(())
+    sides = (corner_loss(encoded.keypoints0, batch.view0), corner_loss(encoded.keypoints1, batch.view1))
+    return _mean(torch.cat(sides), reduce_count)
+
+
+def _with_total(terms: LossTerms, config: CN) -> LossTerms:
+    weighed = (
+        config.COARSE_WEIGHT * terms.coarse,
+        config.FINE_WEIGHT * terms.fine,
+        config.HEATMAP_WEIGHT * terms.heatmap,
+        config.VERIFICATION_WEIGHT * terms.verification,
+        config.KEYPOINT_WEIGHT * terms.keypoint,
+        config.CORNER_WEIGHT * terms.corner,
+        config.REPEATABILITY_WEIGHT * terms.repeatability,
+        config.SCORE_WEIGHT * terms.score,
+        config.REGULARISER_WEIGHT * terms.regulariser,
     )
-    return LossTerms(total, coarse, fine, keypoint, repeatability, score, regulariser)
+    return replace(terms, total=torch.stack(weighed).sum())

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from s2ld.config import CN, config_to_text
 from s2ld.errors import S2LDError
-from s2ld.evaluation.estimators import OpenCVRansac
+from s2ld.evaluation.estimators import OpenCVRansac, build_homography_estimator
 from s2ld.models.checkpoint import CONFIG_KEY
 from s2ld.models.network import S2LD
 from s2ld.training.ema import WeightAverage
@@ -51,6 +51,7 @@ class S2LDModule(pl.LightningModule):
             module.requires_grad_(False)
         self.average = WeightAverage(self.matcher, config.TRAIN.EMA_DECAY) if config.TRAIN.EMA_DECAY else None
         self._estimator = OpenCVRansac(config.EVAL.OPENCV_THRESHOLD, config.EVAL.OPENCV_CONFIDENCE)
+        self._homography = build_homography_estimator(config.EVAL)
         self._table = torch.zeros(0, len(COLUMNS))
         self.train()
 
@@ -191,12 +192,15 @@ class S2LDModule(pl.LightningModule):
             return {}
         prediction: Prediction = self.averaged(batch.view0.images, batch.view1.images)
         targets = build_targets(prediction.encoded, batch, self.config.TARGETS)
-        estimator, seed = self._estimator, self.config.EVAL.SEED
-        self._table[row] = matcher_row(prediction, targets, batch, estimator, seed)
+        seed = self.config.EVAL.SEED
+        self._table[row] = matcher_row(prediction, targets, batch, self._estimator, self._homography, seed)
         return {"prediction": prediction}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of each source, and the mean of their scores, ``val/score``, which chooses the best one."""
+        """Log the metrics of each source, and the mean of their scores, ``val/score``, which chooses the best one.
+
+        What a score is, and so what enters, says `s2ld.training.validation`.
+        """
         table = self._table
         if self.trainer.world_size > 1:
             table = cast("Tensor", self.trainer.strategy.reduce(table, reduce_op="sum"))

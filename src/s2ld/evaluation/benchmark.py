@@ -1,0 +1,202 @@
+"""Several matchers on the same pairs: accuracy through the one cache and evaluation, time in interleaved runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2ld.config import CN
+from s2ld.data.images import resize
+from s2ld.data.sample import PairSource
+from s2ld.errors import S2LDError
+from s2ld.evaluation.cache import CacheHeader, read_cache
+from s2ld.evaluation.estimators import build_estimators, build_homography_estimator
+from s2ld.evaluation.evaluate import as_numbers, evaluate
+from s2ld.evaluation.matchers import PairMatcher
+from s2ld.evaluation.metrics import AUC_THRESHOLDS
+from s2ld.evaluation.other_matchers import XFEAT_STAR
+from s2ld.evaluation.predict import match_into_cache
+from s2ld.evaluation.protocol import EvaluationProtocol, build_protocol
+from s2ld.files import whole_file
+from s2ld.types import ImageBatch
+
+TIMED_SIZE = (640, 480)
+"""Width and height at which matchers are timed, px."""
+
+
+@dataclass(frozen=True)
+class MatcherRow:
+    """What was measured of one matcher."""
+
+    name: str
+    numbers: dict[str, float]
+    """Scores by name (`as_numbers`)."""
+    seconds: float
+    """Median time of a pair at `TIMED_SIZE`."""
+
+
+def measure(
+    matchers: Sequence[PairMatcher], source: PairSource, config: CN, folder: Path, device: torch.device, rounds: int
+) -> tuple[list[MatcherRow], EvaluationProtocol]:
+    """Measure matchers on the pairs of DATA.TEST_SOURCE, each with a cache of its own in `folder`.
+
+    Args:
+        matchers: of different names.
+        source: the pairs.
+        config: the whole config (EVAL: estimators and pixel frame).
+        folder: for the caches; those of the same matchers and data are kept.
+        device: where images go.
+        rounds: timed runs of each matcher.
+
+    Raises:
+        S2LDError: two matchers of one name, or what the data say.
+    """
+    names = [matcher.name for matcher in matchers]
+    if len(set(names)) < len(names):
+        raise S2LDError(f"{', '.join(names)}: a matcher is named twice; give each weight file once")
+    estimators, homography = build_estimators(config.EVAL), build_homography_estimator(config.EVAL)
+    frame, unit, seed = config.EVAL.PIXEL_FRAME, config.EVAL.THRESHOLD_UNIT, int(config.EVAL.SEED)
+    numbers, caches, headers = {}, {}, {}
+    for matcher in matchers:
+        print(f"{matcher.name}: {matcher.weights}; {matcher.settings}", flush=True)
+        header = headers[matcher.name] = _header(matcher, source, config)
+        cache = caches[matcher.name] = folder / f"{re.sub(r'[^a-z0-9]+', '_', matcher.name.lower())}.h5"
+        match_into_cache(matcher, source, cache, header, device, int(config.DATA.WORKERS))
+        scores = evaluate(read_cache(cache), estimators, frame, unit, seed, header.pairs, homography)
+        numbers[matcher.name] = as_numbers(scores)
+    first = headers[names[0]]
+    protocol = build_protocol(first, "", read_cache(caches[names[0]]), estimators, frame, unit, seed)
+    protocol = replace(
+        protocol,
+        weights="; ".join(
+            f"{name}: {header.weights} (sha256 {header.digest[:12]})" for name, header in headers.items()
+        ),
+        matching="; ".join(f"{matcher.name}: {matcher.settings}" for matcher in matchers),
+    )
+    times = time_interleaved(matchers, timed_pairs(source, rounds, device), device)
+    return [MatcherRow(name, numbers[name], float(np.median(times[name]))) for name in names], protocol
+
+
+def _header(matcher: PairMatcher, source: PairSource, config: CN) -> CacheHeader:
+    return CacheHeader(
+        weights=matcher.weights,
+        digest=matcher.digest,
+        source=config.DATA.TEST_SOURCE,
+        pairs=len(source),
+        model=matcher.model,
+        data=str(config.DATA.dump()),
+        depth_tolerance=float(config.TARGETS.DEPTH_TOLERANCE),
+    )
+
+
+def timed_pairs(source: PairSource, rounds: int, device: torch.device) -> Iterator[tuple[ImageBatch, ImageBatch]]:
+    """Yield one pair for a warm-up and `rounds` more, spread over the source, at `TIMED_SIZE` on `device`."""
+    for index in np.linspace(0, len(source) - 1, rounds + 1).round().astype(int):
+        pair = source[int(index)]
+        yield _timed_image(pair.view0.image, device), _timed_image(pair.view1.image, device)
+
+
+def _timed_image(image: Tensor, device: torch.device) -> ImageBatch:
+    grey, _ = resize(image[0].mul(255).round().to(torch.uint8).numpy(), TIMED_SIZE)
+    return ImageBatch(torch.from_numpy(grey)[None, None].float().div(255).to(device))
+
+
+def time_interleaved(
+    matchers: Sequence[PairMatcher], pairs: Iterator[tuple[ImageBatch, ImageBatch]], device: torch.device
+) -> dict[str, list[float]]:
+    """Return the seconds of each run by matcher, from the grey images on `device` to the points on the CPU.
+
+    All matchers take a pair in turn, before the next one, so that whatever else the machine does hits all alike; who is
+    first changes from pair to pair. The first pair warms up and is not counted.
+    """
+    times: dict[str, list[float]] = {matcher.name: [] for matcher in matchers}
+    for number, (images0, images1) in enumerate(pairs):
+        shift = number % len(matchers)
+        for matcher in [*matchers[shift:], *matchers[:shift]]:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            start = time.perf_counter()
+            with torch.inference_mode():
+                matched = matcher(images0, images1)
+                matched.points0.cpu(), matched.points1.cpu()
+            if number:
+                times[matcher.name].append(time.perf_counter() - start)
+    return times
+
+
+def relative_times(rows: Sequence[MatcherRow]) -> dict[str, float | None]:
+    """Return each matcher's time over that of XFeat*; None where XFeat* was not measured."""
+    star = next((row.seconds for row in rows if row.name == XFEAT_STAR), None)
+    return {row.name: None if star is None else row.seconds / star for row in rows}
+
+
+def table_cells(rows: Sequence[MatcherRow]) -> list[list[str]]:
+    """Return the table's head and rows; areas and precision in per cent."""
+    estimators = [key.removesuffix("/failed") for key in rows[0].numbers if key.endswith("/failed")]
+    areas = "/".join(f"{threshold:g}" for threshold in AUC_THRESHOLDS)
+    head = ["matcher", *(f"{name} AUC@{areas}" for name in estimators), "precision@1e-4", "matches"]
+    head += [f"s a pair ({TIMED_SIZE[0]}x{TIMED_SIZE[1]})", f"time / {XFEAT_STAR}"]
+    ratios = relative_times(rows)
+    table = [head]
+    for row in rows:
+        aucs = (
+            " / ".join(f"{row.numbers[f'{name}/auc@{threshold:g}']:.1f}" for threshold in AUC_THRESHOLDS)
+            for name in estimators
+        )
+        ratio = ratios[row.name]
+        table.append(
+            [
+                *(row.name, *aucs, f"{row.numbers['precision@1e-4']:.1f}", f"{row.numbers['matches']:.0f}"),
+                *(f"{row.seconds:.3f}", "-" if ratio is None else f"{ratio:.2f}"),
+            ]
+        )
+    return table
+
+
+def to_table(rows: Sequence[MatcherRow]) -> str:
+    """Return the rows as a Markdown table."""
+    cells = table_cells(rows)
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
+    lines = [padded[0], ["-" * width for width in widths], *padded[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_json(path: Path, rows: Sequence[MatcherRow], protocol: EvaluationProtocol, machine: str) -> None:
+    """Write protocol, machine and all numbers; what could not be measured is null.
+
+    Raises:
+        S2LDError: the file cannot be written.
+    """
+    content = {"protocol": asdict(protocol), "machine": machine, "matchers": [_flat(row, rows) for row in rows]}
+    with whole_file(path) as part:
+        part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, rows: Sequence[MatcherRow]) -> None:
+    """Write a line for each matcher with all its numbers.
+
+    Raises:
+        S2LDError: the file cannot be written.
+    """
+    flat = [_flat(row, rows) for row in rows]
+    columns = list(dict.fromkeys(key for line in flat for key in line))
+    with whole_file(path) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _flat(row: MatcherRow, rows: Sequence[MatcherRow]) -> dict[str, str | float | None]:
+    numbers = {name: value if math.isfinite(value) else None for name, value in row.numbers.items()}
+    return {"matcher": row.name, **numbers, "seconds": row.seconds, "time_ratio": relative_times(rows)[row.name]}

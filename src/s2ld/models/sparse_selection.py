@@ -1,0 +1,178 @@
+"""Mutual nearest neighbours by dual softmax without the confidence matrix, for inference.
+
+The similarities of some rows at a time fit into a processor's cache. Their exponentials are summed along both axes,
+and only the few that make up more than the threshold of their row are kept: the confidence is a product of two
+shares, so that no other cell can exceed the threshold. When all sums are known, matches are chosen among those few.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from s2ld.types import CoarseMatches
+
+BLOCK = {"cpu": 2**20}  # similarities held at a time: some MiB, between the second and third level of caches
+BLOCK_ELSEWHERE = 2**26  # accelerators: few launches
+SPARSE = 0.01  # from this threshold on, cells above it are few: at most its inverse a row
+REACH = 80.0  # bits: sums of up to 2^20 powers between 2^-80 and 2^80 neither overflow nor underflow in float32
+WORD = 8  # bytes: masks are searched for non-zero words first
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Exponentials of one pair, up to a common factor, summed along both axes; and the large ones among them."""
+
+    rows: Tensor
+    """(L,) sum of each row."""
+    columns: Tensor
+    """(S,) sum of each column."""
+    row: Tensor
+    """(K,) int64, ascending: where a cell makes up more than the threshold of its row."""
+    column: Tensor
+    """(K,) int64, ascending within a row."""
+    weight: Tensor
+    """(K,) the exponential there."""
+
+
+@torch.no_grad()
+def dual_softmax_matches(
+    x0: Tensor,
+    x1: Tensor,
+    temperature: float,
+    threshold: float,
+    mask0: Tensor | None = None,
+    mask1: Tensor | None = None,
+) -> CoarseMatches:
+    """Match N pairs: mutual nearest cells above the threshold, borders included; not differentiable.
+
+    Agrees with the maxima of ``softmax(s, 1) * softmax(s, 2)`` of the similarities ``s = x0 x1ᵀ / (C temperature)``,
+    of which equal ones go to the first, and holds a small part of `s` at a time. It is fastest at thresholds from
+    `SPARSE` on.
+
+    Args:
+        x0: (N, L, C) descriptors.
+        x1: (N, S, C).
+        temperature: of the softmax.
+        threshold: confidence that a match must exceed, in [0, 1).
+        mask0: (N, L) bool, false where padded; None where nothing is.
+        mask1: (N, S).
+    """
+    bits = math.log2(math.e) / (x0.shape[2] * temperature)  # powers of 2 are cheaper than those of e
+    found = []
+    with torch.autocast(x0.device.type, enabled=False):
+        for pair in range(x0.shape[0]):
+            cells0, cells1 = _cells(x0, mask0, pair), _cells(x1, mask1, pair)
+            y0, y1 = x0[pair].index_select(0, cells0).float(), x1[pair].index_select(0, cells1).float() * bits
+            row, column, confidence = _match(y0, y1, threshold)
+            found.append(CoarseMatches(torch.full_like(row, pair), cells0[row], cells1[column], confidence))
+    return CoarseMatches(
+        torch.cat([m.batch for m in found]),
+        torch.cat([m.cell0 for m in found]),
+        torch.cat([m.cell1 for m in found]),
+        torch.cat([m.confidence for m in found]),
+    )
+
+
+def _cells(x: Tensor, mask: Tensor | None, pair: int) -> Tensor:
+    return torch.arange(x.shape[1], device=x.device) if mask is None else mask[pair].nonzero()[:, 0]
+
+
+def _match(x0: Tensor, x1: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Match descriptors (L, C) and (S, C) with similarities in bits → row (M,), column (M,), confidence (M,)."""
+    if 0 in (len(x0), len(x1)):
+        nothing = torch.zeros(0, dtype=torch.int64, device=x0.device)
+        return nothing, nothing, x0.new_zeros(0)
+    shares = _large_shares(x0, x1, threshold) if threshold >= SPARSE else None
+    row, column, confidence = _best_of_all(x0, x1) if shares is None else _best_of_few(shares)
+    good = confidence > threshold
+    return row[good], column[good], confidence[good]
+
+
+def _blocks(x0: Tensor, x1: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the similarities (B, S) of some rows at a time, in memory that the next ones take."""
+    size = max(1, BLOCK.get(x0.device.type, BLOCK_ELSEWHERE) // len(x1))
+    keys = x1.T.contiguous()
+    memory = x0.new_empty(min(size, len(x0)), len(x1))
+    for first in range(0, len(x0), size):
+        queries = x0[first : first + size]
+        yield slice(first, first + len(queries)), torch.mm(queries, keys, out=memory[: len(queries)])
+
+
+def _large_shares(x0: Tensor, x1: Tensor, threshold: float) -> _Shares | None:
+    """Sum exponentials and find the large ones; None where float32 cannot hold what similarities span."""
+    # no similarity exceeds the product of the lengths, so that no power exceeds 2^REACH
+    shift = max(0.0, float(x0.norm(dim=1).max() * x1.norm(dim=1).max()) - REACH)
+    rows, columns = x0.new_empty(len(x0)), x0.new_zeros(len(x1))
+    kept = []
+    for part, similarity in _blocks(x0, x1):
+        weight = (similarity.sub_(shift) if shift else similarity).exp2_()
+        rows[part] = weight.sum(1)
+        columns += weight.sum(0)
+        row, column = _above(weight, threshold * rows[part])
+        kept.append((row + part.start, column, weight[row, column]))
+    # then what underflow took is below the rounding of every sum; never true of NaN
+    if not bool(torch.minimum(rows.min(), columns.min()) >= 2.0**-REACH):
+        return None
+    row, column, large = (torch.cat(parts) for parts in zip(*kept, strict=True))
+    return _Shares(rows, columns, row, column, large)
+
+
+def _above(weight: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """Find where (B, S) exceeds the limit (B,) of its row → (K,) rows and columns, in order."""
+    columns, words = weight.shape[1], -(-weight.shape[1] // WORD)
+    rows = (weight.amax(1) > limit).nonzero()[:, 0]
+    # a mask is dear to search byte by byte and nearly empty: find the words that are not zero, then the bytes in them
+    mask = torch.zeros(len(rows), words * WORD, dtype=torch.bool, device=weight.device)
+    torch.gt(weight.index_select(0, rows), limit[rows, None], out=mask[:, :columns])
+    at, word = mask.view(torch.int64).nonzero(as_tuple=True)
+    which, byte = mask.view(len(rows), words, WORD)[at, word].nonzero(as_tuple=True)
+    return rows[at[which]], word[which] * WORD + byte
+
+
+def _best_of_few(shares: _Shares) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose mutual nearest neighbours among the large shares: a better neighbour would be one of them too."""
+    row, column = shares.row, shares.column
+    confidence = (shares.weight / shares.rows[row]) * (shares.weight / shares.columns[column])
+    mutual = _first_best(row, confidence, len(shares.rows)) & _first_best(column, confidence, len(shares.columns))
+    return row[mutual], column[mutual], confidence[mutual]
+
+
+def _first_best(group: Tensor, value: Tensor, groups: int) -> Tensor:
+    """(K,) bool: whether a value is the largest of its group, the first one of equals."""
+    best = value.new_zeros(groups).scatter_reduce(0, group, value, "amax")
+    order = torch.arange(len(group), device=group.device)
+    top = (value == best[group]).nonzero()[:, 0]
+    first = torch.full((groups,), len(group), device=group.device).scatter_reduce(0, group[top], top, "amin")
+    return first[group] == order
+
+
+def _best_of_all(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose mutual nearest neighbours among all cells, in two runs over them, whatever similarities span."""
+    rows, columns = x0.new_empty(len(x0)), x0.new_full((len(x1),), -torch.inf)
+    for part, similarity in _blocks(x0, x1):
+        rows[part] = _log_sum(similarity, 1)
+        columns = torch.logaddexp2(columns, _log_sum(similarity, 0))
+    best0, partner0 = torch.empty_like(rows), torch.empty_like(rows, dtype=torch.int64)
+    best1, partner1 = torch.full_like(columns, -1.0), torch.zeros_like(columns, dtype=torch.int64)
+    for part, similarity in _blocks(x0, x1):
+        share0 = similarity - rows[part, None]
+        confidence = share0.add_(similarity.sub_(columns)).exp2_()
+        best0[part], partner0[part] = confidence.max(1)
+        best, partner = confidence.max(0)
+        better = best > best1
+        best1 = torch.where(better, best, best1)
+        partner1 = torch.where(better, partner + part.start, partner1)
+    row = torch.arange(len(best0), device=best0.device)
+    mutual = partner1[partner0] == row
+    return row[mutual], partner0[mutual], best0[mutual]
+
+
+def _log_sum(similarity: Tensor, axis: int) -> Tensor:
+    """Sum powers of 2 along an axis, as their logarithm."""
+    top = similarity.amax(axis, keepdim=True)
+    return (top + (similarity - top).exp2_().sum(axis, keepdim=True).log2_()).squeeze(axis)
