@@ -30,6 +30,7 @@ class FixedNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.sparse_matching = nn.Identity()
+        self.config = build_config([LITE]).MODEL
         self.shown: list[Tensor] = []
 
     def detect(self, images: ImageBatch) -> Keypoints:
@@ -257,6 +258,15 @@ def test_a_pair_that_would_not_fit_into_memory_is_refused(monkeypatch: pytest.Mo
         fixed(max_side=-1)(image, image)
     with pytest.raises(S2LDError, match="does not fit into 0 GiB"):  # before it is resized
         fixed(max_side=10**8).detect(image)
+
+
+def test_large_pairs_fit_where_no_confidence_matrix_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 15)  # a machine of 1 GiB
+    matcher, image = fixed(max_side=-1), np.zeros((1200, 1600), np.uint8)
+    matcher(image, image)
+    matcher.model.config = build_config([LITE], overrides=["MODEL.MATCH.TYPE", "sinkhorn"]).MODEL
+    with pytest.raises(S2LDError, match="1600 x 1200 px with 1600 x 1200 px does not fit into 1 GiB"):
+        matcher(image, image)
 
 
 def test_memory_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

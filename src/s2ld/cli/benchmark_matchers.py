@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     matchers += _others(wanted, device)
     folder = args.dump or Path("dump") / f"matchers_{args.data_config.stem}"
     make_folder(folder)
-    rows, protocol = measure(matchers, _source(config, args.limit), config, folder, device, args.rounds)
+    rows, protocol = measure(matchers, partial(_source, limit=args.limit), config, folder, device, args.rounds)
     times = f"time: median of {args.rounds} interleaved runs, from grey images in memory to points; {machine}"
     print("\n".join(f"  {line}" for line in [*protocol.lines(), times]), to_table(rows), sep="\n\n")
     if args.json is not None:

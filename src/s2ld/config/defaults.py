@@ -161,6 +161,7 @@ def _data() -> CN:
 
     c.POSED_PAIRS = CN()
     c.POSED_PAIRS.ROOT = "../shared/posed_pairs/facades"  # folder with a pairs.json
+    c.POSED_PAIRS.MULTIPLE = 8  # sides are rounded down to multiples of it, px; our networks need 8, other matchers 1
     return c
 
 

