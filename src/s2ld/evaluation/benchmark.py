@@ -95,7 +95,8 @@ def _score(
     print(f"{matcher.name}: {matcher.weights}; {matcher.settings}", flush=True)
     own = build_config(overrides=["DATA.POSED_PAIRS.MULTIPLE", str(matcher.multiple)], base=config)
     source = build(own)
-    header, cache = _header(matcher, source, own), folder / f"{re.sub(r'[^a-z0-9*]+', '_', matcher.name.lower())}.h5"
+    file = re.sub(r"[^a-z0-9]+", "_", matcher.name.lower().replace("*", "-star"))
+    header, cache = _header(matcher, source, own), folder / f"{file}.h5"
     match_into_cache(matcher, source, cache, header, device, int(config.DATA.WORKERS))
     estimators, homography = build_estimators(config.EVAL), build_homography_estimator(config.EVAL)
     frame, unit, seed = config.EVAL.PIXEL_FRAME, config.EVAL.THRESHOLD_UNIT, int(config.EVAL.SEED)

@@ -77,7 +77,7 @@ class CorrelationMatching(nn.Module):
         keys = self.key(self.fine_norm(cut_windows(fine1, batch, centre, self.window, subpixel=False)))
         with torch.autocast(keys.device.type, enabled=False):  # half precision is too coarse for a soft-argmax
             query, keys = F.normalize(full_precision(query), dim=1), F.normalize(full_precision(keys), dim=2)
-            logits = self.log_scale.exp() * (keys @ query[:, :, None])[..., 0]
+            logits = self.log_scale.exp() * (query[:, None] @ keys.transpose(1, 2))[:, 0]
         mean, std = self._decode(logits)
         found = centre + mean
 
