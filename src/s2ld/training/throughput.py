@@ -95,17 +95,18 @@ def render_rate(config: CN, pairs: int, batch: int, device: torch.device) -> Ren
     rngs = [np.random.default_rng((data.SEED, index)) for index in range(batch)]
     drawn = [draw_pair(data.SYNTHETIC, len(bank), size, rng) for rng in rngs]  # as many as one batch has
 
-    def render() -> None:
-        render_pairs(drawn, atlas, size, data.SYNTHETIC.SUPERSAMPLE)
+    def render(times: int) -> None:
+        for _ in range(times):
+            render_pairs(drawn, atlas, size, data.SYNTHETIC.SUPERSAMPLE)
         _synchronise(device)
 
     def draw() -> None:
         for index in range(pairs):
             draw_pair(data.SYNTHETIC, len(bank), size, np.random.default_rng((data.SEED, batch + index)))
 
-    render()
+    render(1)
     batches = max(1, pairs // batch)
-    seconds = _seconds(lambda: [render() for _ in range(batches)])
+    seconds = _seconds(lambda: render(batches))
     with _one_thread():
         return RenderRate(pairs / _seconds(draw), batches * batch / seconds)
 
