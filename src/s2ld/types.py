@@ -172,7 +172,7 @@ class FineMatches(Rows):
     points0: Tensor
     """(M, 2) resized px: exactly the keypoints of image 0."""
     points1: Tensor
-    """(M, 2) resized px: keypoint of image 1 plus the decoded offset."""
+    """(M, 2) resized px: the place in image 1, refined around its keypoint."""
     expectation: Tensor
     """(M, 3) soft-argmax x, y in [-1, 1] of the window and its standard deviation."""
     score: Tensor

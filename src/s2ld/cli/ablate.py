@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +24,7 @@ from s2ld.models.checkpoint import load_strict, read_weights
 from s2ld.training.callbacks import StepProgressBar
 from s2ld.training.module import S2LDModule
 from s2ld.training.optim import schedule_factor
+from s2ld.training.quiet import quiet_lightning
 
 SETTINGS, LOG, RESULT = "config.yaml", "train.log", "result.json"
 """Names in a variant's folder: what it is trained with, what the training said, what was measured."""
@@ -152,7 +150,7 @@ def validate(job: Job, accelerator: str) -> dict[str, float]:
     weights = job.folder / WEIGHTS
     load_strict(module.matcher, read_weights(weights).state, weights)
     module.restart_average()
-    with _quiet():
+    with quiet_lightning():
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=1,
@@ -229,18 +227,3 @@ def _caption(config: CN, devices: str) -> Mapping[str, str]:
         "starting weights": train.INIT_WEIGHTS or train.INIT_DETECTOR or "none",
         "held-out pairs of each source": f"at most {data.VAL_PAIRS}",
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's notes on hardware and loaders to itself."""
-    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in ("LeafSpec", "does not have many workers"):
-                warnings.filterwarnings("ignore", f".*{message}.*")
-            yield
-    finally:
-        logger.setLevel(level)

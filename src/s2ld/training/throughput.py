@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from s2ld.data.synthetic.source import draw_pair, render_pairs
 from s2ld.data.textures import TextureBank
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.training.module import S2LDModule
+from s2ld.training.quiet import quiet_lightning
 
 WARMUP_STEPS = 2  # training steps that are not counted: memory is allocated and kernels are chosen in them
 
@@ -142,7 +141,7 @@ def training_rate(config: CN, steps: int, accelerator: str, source: PairSource |
     """
     ready = PREFETCH * int(config.DATA.WORKERS)
     clock = _Clock(WARMUP_STEPS + ready)
-    with _quiet():
+    with quiet_lightning():
         pl.seed_everything(config.TRAIN.SEED, verbose=False)
         trainer = pl.Trainer(
             accelerator=accelerator,
@@ -213,17 +212,3 @@ def _one_thread() -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         cv2.setNumThreads(before_cv)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning's notes on the hardware and its warnings to itself."""
-    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
