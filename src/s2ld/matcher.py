@@ -26,7 +26,7 @@ from s2ld.pretrained import resolve
 from s2ld.types import FloatArray, ImageBatch, Matches
 
 MAX_SIDE = 640
-"""Default longer side of the resized images, px: what the shipped weights were trained at."""
+"""Default longer side of the resized images, px: what the shipped weights were measured at."""
 KEEP_SIZE = -1
 """As `max_side`: no resizing, but for sides that are no multiple of 8."""
 
