@@ -123,9 +123,9 @@ def _data() -> CN:
     c = CN()
     c.TRAIN_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth
     c.TRAIN_WEIGHTS = [1.0]  # share of each source
-    c.VAL_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth | posed_pairs
+    c.VAL_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth | scannet | posed_pairs
     c.VAL_PAIRS = 64  # pairs of each validation source
-    c.TEST_SOURCE = "synthetic"  # synthetic | homography | megadepth | posed_pairs
+    c.TEST_SOURCE = "synthetic"  # synthetic | homography | megadepth | scannet | hpatches | posed_pairs
     c.TEST_PAIRS = 200  # pairs of a generated test source (0: all of a finite one)
     c.IMAGE_SIZE = [640, 480]  # width, height of training images, resized px, multiples of 8
     c.TEST_LONG_SIDE = 640  # longer side of test images, and of posed_pairs in validation too, resized px
@@ -160,8 +160,21 @@ def _data() -> CN:
     c.MEGADEPTH.CACHE_MB = 512  # decoded photographs that each loader process keeps, MB
 
     c.POSED_PAIRS = CN()
-    c.POSED_PAIRS.ROOT = "../shared/posed_pairs/facades"  # folder with a pairs.json
-    c.POSED_PAIRS.MULTIPLE = 8  # sides are rounded down to multiples of it, px; our networks need 8, other matchers 1
+    c.POSED_PAIRS.ROOT = "../shared/posed_pairs/facades"  # folder of the images, with a list of pairs
+    c.POSED_PAIRS.LIST = "pairs.json"  # the list, in ROOT; a .txt is one in SuperGlue's form
+    c.POSED_PAIRS.MULTIPLE = 8  # px that sides are multiples of (rounded down), in scannet and hpatches too
+
+    c.SCANNET = CN()
+    c.SCANNET.ROOT = "data/scannet/test"  # folder of scenes: scene0707_00/color, pose and, for DEPTH, depth
+    c.SCANNET.INDEX = "data/scannet/index/scannet_test_1500"  # folder with test.npz and intrinsics.npz
+    c.SCANNET.SIZE = [640, 480]  # width, height of the images, resized px
+    c.SCANNET.DEPTH = False  # read depth maps, for end-point errors
+
+    c.HPATCHES = CN()
+    c.HPATCHES.ROOT = "data/hpatches"  # folder of sequences, i_* and v_*
+    c.HPATCHES.SUBSET = "all"  # all | illumination | viewpoint
+    c.HPATCHES.SKIP_LARGE = True  # without the 8 sequences above 1600x1200 px, as published numbers: 108 of 116
+    c.HPATCHES.SHORT_SIDE = 480  # shorter side of the images, resized px (LoFTR); 0: as they are (D2-Net's MMA)
     return c
 
 

@@ -112,6 +112,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATA.MEGADEPTH.MAX_ANGLE": (0, 180),
     "DATA.MEGADEPTH.CACHE_MB": _COUNT,
     "DATA.POSED_PAIRS.MULTIPLE": _SOME,
+    "DATA.SCANNET.SIZE": (8, _ANY),
+    "DATA.HPATCHES.SHORT_SIDE": _COUNT,
     "EVAL.OPENCV_THRESHOLD": _POSITIVE,
     "EVAL.OPENCV_CONFIDENCE": (1e-6, 1 - 1e-9),
     "EVAL.POSELIB_THRESHOLD": _POSITIVE,
@@ -121,6 +123,7 @@ RANGES: dict[str, tuple[float, float]] = {
 """Least and largest value of every number, and of each number of a list."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "DATA.HPATCHES.SUBSET": ("all", "illumination", "viewpoint"),
     "TRAIN.PRECISION": ("32-true", "bf16-mixed", "16-mixed"),
     "EVAL.THRESHOLD_UNIT": ("resized", "image"),
     "EVAL.PIXEL_FRAME": ("edge", "lineage"),

@@ -12,6 +12,8 @@ from s2ld.errors import S2LDError
 
 UInt8Image = NDArray[np.uint8]
 MULTIPLE = 8  # the network's cell, px
+SUFFIXES = (".ppm", ".png", ".jpg", ".jpeg")
+"""Files of data sets that are named without a suffix, in the order in which they are looked for."""
 
 
 def read_image(path: str | Path, grey: bool = False, upright: bool = True) -> UInt8Image:
@@ -41,6 +43,19 @@ def read_image(path: str | Path, grey: bool = False, upright: bool = True) -> UI
     return np.ascontiguousarray(image, dtype=np.uint8)
 
 
+def find_image(folder: Path, stem: str) -> Path:
+    """Return the image of `folder` whose name without suffix is `stem`, the first of `SUFFIXES` that is there.
+
+    Raises:
+        S2LDError: there is none.
+    """
+    paths = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise S2LDError(f"{folder / stem}: no such image ({' '.join(SUFFIXES)}); is the data set complete?")
+    return found
+
+
 def to_grey(image: UInt8Image) -> UInt8Image:
     """Return (H, W) grey of an (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA uint8 image."""
     if image.ndim == 2:
@@ -51,7 +66,7 @@ def to_grey(image: UInt8Image) -> UInt8Image:
     return np.asarray(cv2.cvtColor(image, code), np.uint8)
 
 
-def network_size(width: int, height: int, long_side: int, multiple: int = MULTIPLE) -> tuple[int, int]:
+def network_size(width: int, height: int, long_side: float, multiple: int = MULTIPLE) -> tuple[int, int]:
     """Return (width, height), longer side about `long_side`, both rounded down to multiples of `multiple`."""
     factor = long_side / max(width, height)
 

@@ -7,11 +7,13 @@ from typing import Literal, get_args
 
 from s2ld.config import CN
 from s2ld.data.homography_pairs import HomographyPairs
+from s2ld.data.hpatches import HPatchesPairs
 from s2ld.data.megadepth import megadepth_source
 from s2ld.data.mixture import ENDLESS, MixturePairs, SubsetPairs
 from s2ld.data.noise import with_noise
 from s2ld.data.posed_pairs import PosedPairs
 from s2ld.data.sample import PairSource
+from s2ld.data.scannet import ScanNetPairs
 from s2ld.data.synthetic.source import SyntheticPairs
 from s2ld.errors import S2LDError
 
@@ -31,12 +33,12 @@ def build_source(name: str, config: CN, split: Split) -> PairSource:
     whole for training and cut to as many, evenly spread, else (DATA.TEST_PAIRS 0: whole).
 
     Args:
-        name: synthetic | homography | megadepth | posed_pairs.
+        name: synthetic | homography | megadepth | scannet | hpatches | posed_pairs.
         config: the whole config.
         split: train | val | test; the seeds of the splits differ.
 
     Raises:
-        S2LDError: unknown name, or what the source says of its files.
+        S2LDError: unknown name, a source that is not for this split, or what the source says of its files.
     """
     if name not in _BUILDERS:
         raise S2LDError(f"unknown data source {name!r}; DATA.*_SOURCES know {', '.join(_BUILDERS)}")
@@ -78,6 +80,18 @@ def _megadepth(config: CN, split: Split) -> PairSource:
     return _cut(megadepth_source(config.DATA, split), config, split)
 
 
+def _scannet(config: CN, split: Split) -> PairSource:
+    if split == "train":
+        raise S2LDError("scannet are test pairs and cannot be trained on; take them out of DATA.TRAIN_SOURCES")
+    return _cut(ScanNetPairs(config.DATA), config, split)
+
+
+def _hpatches(config: CN, split: Split) -> PairSource:
+    if split != "test":
+        raise S2LDError(f"hpatches have no poses; take them out of DATA.{split.upper()}_SOURCES")
+    return _cut(HPatchesPairs(config.DATA), config, split)
+
+
 def _posed_pairs(config: CN, split: Split) -> PairSource:
     if split == "train":
         raise S2LDError("posed_pairs have no depth and cannot be trained on; take them out of DATA.TRAIN_SOURCES")
@@ -88,5 +102,7 @@ _BUILDERS: dict[str, Callable[[CN, Split], PairSource]] = {
     "synthetic": _synthetic,
     "homography": _homography,
     "megadepth": _megadepth,
+    "scannet": _scannet,
+    "hpatches": _hpatches,
     "posed_pairs": _posed_pairs,
 }

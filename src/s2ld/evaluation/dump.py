@@ -97,7 +97,8 @@ def _read_pose_errors(path: Path) -> dict[str, list[float]]:
 def _start_paths_from(root: Path, config: CN) -> None:
     data = config.DATA
     data.defrost()
-    keys = [(data, "PHOTOS"), (data.POSED_PAIRS, "ROOT")]
+    keys = [(data, "PHOTOS"), (data.POSED_PAIRS, "ROOT"), (data.HPATCHES, "ROOT")]
+    keys += [(data.SCANNET, key) for key in ("ROOT", "INDEX")]
     keys += [(data.MEGADEPTH, key) for key in ("TEST_ROOT", "TEST_INDEX", "TEST_SCENES")]
     for node, key in keys:
         if node[key]:
