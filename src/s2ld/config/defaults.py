@@ -207,6 +207,7 @@ def _homography() -> CN:
 def _photometric() -> CN:
     c = CN()
     c.ENABLED = True
+    c.KIND = "ladder"  # ladder (all keys below) | dark | mobile (LoFTR's, of fixed strength)
     c.EXPOSURE = 0.6  # largest change, stops
     c.GAMMA = [0.7, 1.5]
     c.COLOUR_CAST = 0.15  # largest relative change of a channel

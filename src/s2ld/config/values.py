@@ -123,6 +123,7 @@ RANGES: dict[str, tuple[float, float]] = {
 """Least and largest value of every number, and of each number of a list."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "DATA.PHOTOMETRIC.KIND": ("ladder", "dark", "mobile"),
     "DATA.HPATCHES.SUBSET": ("all", "illumination", "viewpoint"),
     "TRAIN.PRECISION": ("32-true", "bf16-mixed", "16-mixed"),
     "EVAL.THRESHOLD_UNIT": ("resized", "image"),

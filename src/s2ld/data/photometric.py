@@ -8,17 +8,20 @@ from numpy.typing import NDArray
 
 from s2ld.config import CN
 from s2ld.data.images import UInt8Image, to_grey
+from s2ld.data.photometric_lineage import dark, mobile
 from s2ld.errors import S2LDError
 
 SHADOW_REDUCTION = 4  # shadows are smooth: their map is drawn this many times smaller
+LINEAGE = {"dark": dark, "mobile": mobile}
 MOTION_PER_SIGMA = 12.0**0.5  # a box of length 12^(1/2) sigma has the standard deviation sigma
 
 
 def augment(image: UInt8Image, config: CN, rng: np.random.Generator) -> UInt8Image:
     """Return a grey view of `image` as another camera at another hour would have taken it.
 
-    Exposure, gamma and colour cast always change; shadow, blur, noise and JPEG each with `config.PROBABILITY`,
-    in the order in which light, lens, sensor and file follow each other.
+    Of the kind ladder, exposure, gamma and colour cast always change; shadow, blur, noise and JPEG each with
+    `config.PROBABILITY`, in the order in which light, lens, sensor and file follow each other. The kinds dark and
+    mobile are LoFTR's (`s2ld.data.photometric_lineage`).
 
     Args:
         image: (H, W, 3) RGB or (H, W) grey uint8.
@@ -30,6 +33,8 @@ def augment(image: UInt8Image, config: CN, rng: np.random.Generator) -> UInt8Ima
     """
     if not config.ENABLED:
         return to_grey(image)
+    if config.KIND in LINEAGE:
+        return LINEAGE[config.KIND](image, rng)
     grey = _develop(image, config, rng)
     if rng.random() < config.PROBABILITY:
         grey = _shadow(grey, config.SHADOW, rng)
