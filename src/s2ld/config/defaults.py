@@ -162,7 +162,7 @@ def _data() -> CN:
     c.POSED_PAIRS = CN()
     c.POSED_PAIRS.ROOT = "../shared/posed_pairs/facades"  # folder of the images, with a list of pairs
     c.POSED_PAIRS.LIST = "pairs.json"  # the list, in ROOT; a .txt is one in SuperGlue's form
-    c.POSED_PAIRS.MULTIPLE = 8  # px that sides are multiples of (rounded down), in scannet and hpatches too
+    c.POSED_PAIRS.MULTIPLE = 8  # sides are rounded down to multiples of it, px, those of scannet and hpatches too
 
     c.SCANNET = CN()
     c.SCANNET.ROOT = "data/scannet/test"  # folder of scenes: scene0707_00/color, pose and, for DEPTH, depth
