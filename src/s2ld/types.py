@@ -91,6 +91,8 @@ class PairBatch(Movable):
     """Per pair the data source that it comes from."""
     homography: Tensor | None = None
     """(N, 3, 3) from resized px of view 0 to those of view 1, any scale; None unless every pair shows one plane."""
+    skipped: Sequence[str] = ()
+    """A line for each pair that could not be read and in whose place another one is here."""
 
     @property
     def size(self) -> int:

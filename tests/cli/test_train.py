@@ -142,7 +142,12 @@ def test_weights_of_another_layout_start_what_they_fit(
         (["--max_time", "nan"], "--max_time nan"),
         (["--output", "{tmp}/tiny.yaml"], "tiny.yaml: cannot create this output folder"),
         (["DATA.BATCH_SIZE", "0"], "DATA.BATCH_SIZE is 0"),
-        (["DATA.PHOTOS", "{tmp}/photos", "DATA.WORKERS", "1"], r"^\S+broken\.jpg: not an image"),
+        (["DATA.PHOTOS", "{tmp}/photos", "DATA.WORKERS", "1"], r"16 pairs in a row .*broken\.jpg: not"),
+        (
+            ["DATA.PHOTOS", "{tmp}/photos", "DATA.WORKERS", "1", "DATA.ON_BAD_PAIR", "stop"],
+            r"^\S+broken\.jpg: not an image",
+        ),
+        (["DATA.ON_BAD_PAIR", "ignore"], "DATA.ON_BAD_PAIR is 'ignore'; use skip or stop"),
         (["TRAIN.INIT_WEIGHTS", "a.pt", "TRAIN.INIT_DETECTOR", "b.pt"], "exclude each other"),
     ],
 )

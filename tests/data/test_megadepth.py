@@ -109,14 +109,24 @@ def test_unknown_depth_is_zero(tmp_path: Path, scenes: list[SceneIndex]) -> None
 def test_training_draws_scenes_in_equal_shares_and_repeats_no_pair_early(
     tmp_path: Path, scenes: list[SceneIndex]
 ) -> None:
-    source = MegaDepthPairs(tmp_path, scenes, 80, seed=3)
+    source = MegaDepthPairs(tmp_path, scenes, 80, seed=3, pairs_per_scene=21)
     drawn = [source.locate(i) for i in range(42)]
     assert Counter(which for which, _ in drawn) == {0: 21, 1: 21}
     assert Counter(row for which, row in drawn if which == 0) == dict.fromkeys(range(3), 7)
     assert Counter(row for which, row in drawn if which == 1) == dict.fromkeys(range(7), 3)
-    assert drawn == [MegaDepthPairs(tmp_path, scenes, 80, seed=3).locate(i) for i in range(42)]
-    assert drawn != [MegaDepthPairs(tmp_path, scenes, 80, seed=4).locate(i) for i in range(42)]
+    again, other = (MegaDepthPairs(tmp_path, scenes, 80, seed=seed, pairs_per_scene=21) for seed in (3, 4))
+    assert drawn == [again.locate(i) for i in range(42)]
+    assert drawn != [other.locate(i) for i in range(42)]
+    assert source.epoch_pairs == 42
+    assert MegaDepthPairs(tmp_path, scenes, 80).epoch_pairs is None
     assert len(source) > 10**9
+
+
+def test_what_the_filters_leave_is_drawn(tmp_path: Path, scenes: list[SceneIndex]) -> None:
+    source = MegaDepthPairs(tmp_path, scenes, 80, overlap=(0.5, 1.0), seed=3, pairs_per_scene=8)
+    drawn = Counter(source.locate(i) for i in range(16))
+    assert drawn == {(0, 1): 4, (0, 2): 4, **{(1, row): 2 for row in range(3, 7)}}
+    assert min(float(scenes[which].overlap[row]) for which, row in drawn) >= 0.5
 
 
 def test_photometric_change_is_a_function_of_seed_and_index(tmp_path: Path, scenes: list[SceneIndex]) -> None:
@@ -140,7 +150,7 @@ def test_cache_holds_photos_and_changes_nothing(tmp_path: Path, scenes: list[Sce
     assert all(equal(sample, uncached[i]) for i, sample in enumerate(before))
     (tmp_path / "bb/0.png").unlink()
     assert equal(cached[3], before[3])
-    with pytest.raises(S2LDError, match=r"bb/0\.png"):
+    with pytest.raises(S2LDError, match=r"bb/0\.png: no .* \(scene bb, pair \(bb/0\.png, bb/1\.png\)\)$"):
         uncached[3]
 
 

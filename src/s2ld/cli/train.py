@@ -27,6 +27,7 @@ from s2ld.training.callbacks import MatchFigures, StepProgressBar, StopOnInterru
 from s2ld.training.checkpoints import LAST, Checkpoints, check_resumable
 from s2ld.training.module import DETECTOR_MODULES, S2LDModule
 from s2ld.training.optim import run_scale
+from s2ld.training.skipped import SkippedPairs
 
 WEIGHTS = "s2ld.safetensors"
 """Name of the exported weights in the output folder."""
@@ -120,6 +121,13 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
         trainer.fit(module, datamodule=PairDataModule(config), ckpt_path=checkpoint, weights_only=True)
     except S2LDError as error:
         raise as_one_line(error) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise S2LDError(
+            "a loader process was killed, by the system if memory ran out; lower DATA.WORKERS or "
+            "DATA.MEGADEPTH.CACHE_MB, then --resume auto"
+        ) from error
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     weights = None
     if trainer.is_global_zero and not arguments.fast_dev_run:
@@ -164,6 +172,7 @@ def build_trainer(config: CN, output: Path, arguments: argparse.Namespace) -> pl
     callbacks: list[pl.Callback] = [
         StopOnInterrupt(),
         StepProgressBar(train_config.LOG_EVERY),
+        SkippedPairs(),
         Throughput(train_config.LOG_EVERY),
         MatchFigures(train_config.FIGURES),
     ]

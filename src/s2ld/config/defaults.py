@@ -132,6 +132,7 @@ def _data() -> CN:
     c.BATCH_SIZE = 1  # pairs a process
     c.WORKERS = 2  # loader processes
     c.SEED = 0  # of sources and their order
+    c.ON_BAD_PAIR = "skip"  # a pair that training or validation cannot read: skip (name, count, go on) | stop
     c.PHOTOS = ""  # folder of photographs for textures; empty: procedural textures
     c.PHOTOS_EXCLUDE = []  # beginnings of file names that are left out, e.g. by licence
 
@@ -156,6 +157,7 @@ def _data() -> CN:
     c.MEGADEPTH.TEST_SCENES = ""
     c.MEGADEPTH.OVERLAP = [0.0, 1.0]  # least and largest overlap of a pair, by the index
     c.MEGADEPTH.MAX_ANGLE = 180.0  # largest triangulation angle, degrees, where the index tells it
+    c.MEGADEPTH.PAIRS_PER_SCENE = 100  # drawn of each scene an epoch
     c.MEGADEPTH.FILL = False  # training images fill IMAGE_SIZE, cropped at the middle; False: padded, nothing is lost
     c.MEGADEPTH.CACHE_MB = 512  # decoded photographs that each loader process keeps, MB
 

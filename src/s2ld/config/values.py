@@ -110,6 +110,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATA.NOISE.DEPTH": _SHARE,
     "DATA.MEGADEPTH.OVERLAP": _SHARE,
     "DATA.MEGADEPTH.MAX_ANGLE": (0, 180),
+    "DATA.MEGADEPTH.PAIRS_PER_SCENE": _SOME,
     "DATA.MEGADEPTH.CACHE_MB": _COUNT,
     "DATA.POSED_PAIRS.MULTIPLE": _SOME,
     "DATA.SCANNET.SIZE": (8, _ANY),
@@ -126,6 +127,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "DATA.PHOTOMETRIC.KIND": ("ladder", "dark", "mobile"),
     "DATA.HPATCHES.SUBSET": ("all", "illumination", "viewpoint"),
     "TRAIN.PRECISION": ("32-true", "bf16-mixed", "16-mixed"),
+    "DATA.ON_BAD_PAIR": ("skip", "stop"),
     "EVAL.THRESHOLD_UNIT": ("resized", "image"),
     "EVAL.PIXEL_FRAME": ("edge", "lineage"),
 }

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 
 from s2ld.config import CN
 from s2ld.data.mixture import JoinedPairs
-from s2ld.data.sample import PairSource, collate
+from s2ld.data.sample import PairSource, collate, epoch_pairs_of
 from s2ld.data.samplers import StepBatchSampler, StridedSampler
+from s2ld.data.skipping import SkippingPairs
 from s2ld.data.sources import build_mixture, build_source
 from s2ld.types import PairBatch
 
@@ -24,7 +25,11 @@ class PairDataModule(pl.LightningDataModule):
     """The pairs of a config: an endless training loader and a fixed validation loader (one pair a batch).
 
     Its state is the number of pairs that all processes have drawn up to the last optimiser step, so that a resumed run
-    repeats and skips none, also with another batch size or number of processes.
+    repeats and skips none. Generated pairs and passes over finite sources go on so at another batch size or number of
+    processes too; an epoch of MegaDepth is shared out to the pairs of a step of all processes (`SceneOrder`), and goes
+    on exactly while their number stays the same.
+
+    A pair that cannot be read is replaced by another and named (`SkippingPairs`) unless DATA.ON_BAD_PAIR is stop.
 
     Args:
         config: the whole config.
@@ -39,15 +44,25 @@ class PairDataModule(pl.LightningDataModule):
         self.start = 0
         self._resumed_step = 0
         self._train_source = train_source
+        self._lanes = 0 if train_source is None else None  # that the source was built for; None: it was given
         self._val_sources = val_sources
 
     def setup(self, stage: str) -> None:
-        """Build the sources, once."""
-        if self._train_source is None:
-            self._train_source = build_mixture(self.config)
+        """Build the sources, once; that of training anew if the trainer turns out to have more processes."""
+        lanes = int(self.config.DATA.BATCH_SIZE) * self._place()[1]
+        if self._lanes not in (lanes, None):
+            self._train_source, self._lanes = build_mixture(self.config, lanes), lanes
         if self._val_sources is None:
             names = self.config.DATA.VAL_SOURCES
             self._val_sources = {name: build_source(name, self.config, "val") for name in names}
+
+    @property
+    def epoch_pairs(self) -> int | None:
+        """Pairs of an epoch, of all processes together; None of generated or mixed sources, which have none.
+
+        Known after `setup`, whatever the number of processes was then.
+        """
+        return None if self._train_source is None else epoch_pairs_of(self._train_source)
 
     @property
     def val_layout(self) -> list[tuple[str, int]]:
@@ -93,8 +108,9 @@ class PairDataModule(pl.LightningDataModule):
 
     def _loader(self, source: PairSource, **order: Any) -> DataLoader[PairBatch]:
         workers = int(self.config.DATA.WORKERS)
+        readable = SkippingPairs(source) if self.config.DATA.ON_BAD_PAIR == "skip" else source
         return DataLoader(
-            source,  # type: ignore[arg-type]  # a PairSource is a map-style data set in all but its base class
+            readable,  # type: ignore[arg-type]  # a PairSource is a map-style data set in all but its base class
             num_workers=workers,
             collate_fn=collate,
             worker_init_fn=_single_threaded,

@@ -19,6 +19,7 @@ from s2ld.data.index import SceneIndex, read_indices
 from s2ld.data.mixture import ENDLESS
 from s2ld.data.photometric import augment
 from s2ld.data.sample import PairSample, ViewSample
+from s2ld.data.scene_order import SceneOrder
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import rescale_intrinsics
 from s2ld.geometry.pose import relative_pose
@@ -63,8 +64,7 @@ class _Cache:
 class MegaDepthPairs:
     """Pairs of posed photographs, with depth where asked for.
 
-    With a seed it is an endless training source, the scenes in equal shares: indices are dealt in rounds that visit
-    each scene once in a drawn order, and a scene's pairs are all drawn before one comes again. Everything is a pure
+    With a seed it is an endless training source, the scenes in equal shares, in the order of `SceneOrder`: a pure
     function of (seed, index). Without a seed the pairs are enumerated, scene after scene.
 
     Args:
@@ -79,9 +79,11 @@ class MegaDepthPairs:
         cache_mb: decoded photographs are kept up to this many MB.
         fill: (width, height) that every image is cropped (at its middle) and resized to, instead of `long_side`, so
             that batches need no padding.
+        pairs_per_scene, lanes: of the order (`SceneOrder`).
 
     Raises:
         S2LDError: no pair passes the filters; `__getitem__`: an image or depth map is missing or of another size.
+            The message begins with the file and ends with scene and pair.
     """
 
     def __init__(
@@ -97,6 +99,8 @@ class MegaDepthPairs:
         photometric: CN | None = None,
         cache_mb: int = 512,
         fill: tuple[int, int] | None = None,
+        pairs_per_scene: int = 100,
+        lanes: int = 1,
     ) -> None:
         self.root = Path(root)
         self._fill = fill
@@ -113,32 +117,41 @@ class MegaDepthPairs:
             )
         self._ends = np.cumsum([len(rows) for _, rows in self._scenes])
         self._cache = _Cache(cache_mb << 20)
+        counts = [len(rows) for _, rows in self._scenes]
+        self._order = None if seed is None else SceneOrder(counts, pairs_per_scene, seed, lanes)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if self.seed is None else ENDLESS
 
+    @property
+    def epoch_pairs(self) -> int | None:
+        """Pairs of an epoch of training, scenes times `pairs_per_scene`; None where pairs are enumerated."""
+        return None if self._order is None else self._order.epoch_pairs
+
     def locate(self, index: int) -> tuple[int, int]:
         """Return which scene (of those with pairs left) pair `index` is of, and which row of the scene's `pairs`."""
-        if self.seed is None:
+        if self._order is None:
             if not 0 <= index < len(self):
                 raise IndexError(f"pair {index} of {len(self)}")
             which = int(np.searchsorted(self._ends, index, side="right"))
             rows = self._scenes[which][1]
             return which, int(rows[index - int(self._ends[which]) + len(rows)])
-        turn, place = divmod(index, len(self._scenes))
-        which = int(np.random.default_rng((self.seed, turn)).permutation(len(self._scenes))[place])
-        rows = self._scenes[which][1]
-        again, visit = divmod(turn, len(rows))
-        return which, int(np.random.default_rng((self.seed, which, again)).permutation(rows)[visit])
+        which, place = self._order.locate(index)
+        return which, int(self._scenes[which][1][place])
 
     def __getitem__(self, index: int) -> PairSample:
         which, row = self.locate(index)
         scene = self._scenes[which][0]
         image0, image1 = (int(image) for image in scene.pairs[row])
         poses = torch.from_numpy(scene.poses[[image0, image1]])
+        try:
+            view0, view1 = self._view(which, image0, index, 0), self._view(which, image1, index, 1)
+        except S2LDError as error:
+            pair = f"pair ({scene.image_paths[image0]}, {scene.image_paths[image1]})"
+            raise S2LDError(f"{error} (scene {scene.name}, {pair})") from error
         return PairSample(
-            self._view(which, image0, index, 0),
-            self._view(which, image1, index, 1),
+            view0,
+            view1,
             relative_pose(poses[0], poses[1]).float(),
             f"megadepth/{scene.name}",
         )
@@ -184,11 +197,11 @@ class MegaDepthPairs:
         return _Photo(grey_or_colour, depth, scale, (columns.start, rows.start))
 
 
-def megadepth_source(config: CN, split: Literal["train", "val", "test"]) -> MegaDepthPairs:
+def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: int = 1) -> MegaDepthPairs:
     """Build the MegaDepth source of a split from the DATA node of a config.
 
     Training and validation have depth and images of the longer side of DATA.IMAGE_SIZE, testing has neither depth nor
-    that size (DATA.TEST_LONG_SIDE). Only training draws and changes its images.
+    that size (DATA.TEST_LONG_SIDE). Only training draws, shared out to `lanes`, and changes its images.
 
     Raises:
         S2LDError: what `read_indices` and `MegaDepthPairs` say.
@@ -212,6 +225,8 @@ def megadepth_source(config: CN, split: Literal["train", "val", "test"]) -> Mega
         photometric=config.PHOTOMETRIC if split == "train" else None,
         cache_mb=node.CACHE_MB,
         fill=(config.IMAGE_SIZE[0], config.IMAGE_SIZE[1]) if split == "train" and node.FILL else None,
+        pairs_per_scene=node.PAIRS_PER_SCENE,
+        lanes=lanes,
     )
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from s2ld.data.sample import PairSample, PairSource
+from s2ld.data.sample import PairSample, PairSource, epoch_pairs_of
 from s2ld.errors import S2LDError
 
 ENDLESS = 2**31
@@ -19,7 +19,8 @@ class MixturePairs:
     """Draws each index from one of `sources`, by weight: a pure function of (seed, index).
 
     An endless source gets the index itself. A finite one is gone through in a new order each time: index i is
-    element ``i mod n`` of the pass ``i // n``, whose permutation depends on (seed, pass) only.
+    element ``i mod n`` of the pass ``i // n``, whose permutation depends on (seed, pass) only. Each source gets only
+    part of its indices, a random one: what it shares out evenly (`SceneOrder`) stays even in expectation.
 
     Args:
         sources: the sources to draw from.
@@ -45,6 +46,11 @@ class MixturePairs:
 
     def __len__(self) -> int:
         return ENDLESS
+
+    @property
+    def epoch_pairs(self) -> int | None:
+        """Pairs of an epoch of the one source there is; None of several sources, or of one without epochs."""
+        return epoch_pairs_of(self.sources[0]) if len(self.sources) == 1 else None
 
     def source_of(self, index: int) -> int:
         """Return which of the sources makes pair `index`."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from s2ld.config import CN
-from s2ld.data.sample import PairSample, PairSource, ViewSample
+from s2ld.data.sample import PairSample, PairSource, ViewSample, epoch_pairs_of
 
 NODES = 8  # of the correlated depth error along the longer side: it turns its sign a few times over an image
 CORRELATED_SHARE = 0.5  # of the variance of the depth error; the rest is independent a pixel
@@ -40,6 +40,11 @@ class NoisyPairs:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def epoch_pairs(self) -> int | None:
+        """Those of the source."""
+        return epoch_pairs_of(self.source)
 
     def __getitem__(self, index: int) -> PairSample:
         clean = self.source[index]

@@ -39,6 +39,8 @@ class PairSample:
     source: str = ""
     homography: Tensor | None = None
     """(3, 3) float32 from resized px of view 0 to those of view 1, any scale; None unless the pair shows one plane."""
+    skipped: tuple[str, ...] = ()
+    """Pairs that could not be read and in whose place this one came: a line each, beginning with the file."""
 
 
 class PairSource(Protocol):
@@ -47,6 +49,12 @@ class PairSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> PairSample: ...
+
+
+def epoch_pairs_of(source: PairSource) -> int | None:
+    """Return the pairs of an epoch of a training source that has epochs (`MegaDepthPairs`), None of another."""
+    pairs: int | None = getattr(source, "epoch_pairs", None)
+    return pairs
 
 
 def collate(samples: Sequence[PairSample]) -> PairBatch:
@@ -59,6 +67,7 @@ def collate(samples: Sequence[PairSample]) -> PairBatch:
         [(s.view0.name, s.view1.name) for s in samples],
         [s.source for s in samples],
         torch.stack(homographies) if len(homographies) == len(samples) else None,
+        [line for s in samples for line in s.skipped],
     )
 
 

@@ -26,7 +26,7 @@ def split_seed(seed: int, split: Split) -> int:
     return len(splits) * seed + splits.index(split)
 
 
-def build_source(name: str, config: CN, split: Split) -> PairSource:
+def build_source(name: str, config: CN, split: Split, lanes: int = 1) -> PairSource:
     """Build one source of pairs.
 
     A generated source is endless for training and has DATA.VAL_PAIRS or DATA.TEST_PAIRS pairs else; a finite one is
@@ -36,19 +36,22 @@ def build_source(name: str, config: CN, split: Split) -> PairSource:
         name: synthetic | homography | megadepth | scannet | hpatches | posed_pairs.
         config: the whole config.
         split: train | val | test; the seeds of the splits differ.
+        lanes: pairs that all processes of a training draw in a step (`SceneOrder`); megadepth is shared out to them.
 
     Raises:
         S2LDError: unknown name, a source that is not for this split, or what the source says of its files.
     """
     if name not in _BUILDERS:
         raise S2LDError(f"unknown data source {name!r}; DATA.*_SOURCES know {', '.join(_BUILDERS)}")
+    if name == "megadepth":
+        return _megadepth(config, split, lanes)
     return _BUILDERS[name](config, split)
 
 
-def build_mixture(config: CN) -> MixturePairs:
+def build_mixture(config: CN, lanes: int = 1) -> MixturePairs:
     """Build the endless training source of DATA.TRAIN_SOURCES and TRAIN_WEIGHTS, with the errors of DATA.NOISE."""
     data, seed = config.DATA, split_seed(config.DATA.SEED, "train")
-    sources = [with_noise(build_source(name, config, "train"), data, seed) for name in data.TRAIN_SOURCES]
+    sources = [with_noise(build_source(name, config, "train", lanes), data, seed) for name in data.TRAIN_SOURCES]
     return MixturePairs(sources, data.TRAIN_WEIGHTS, seed)
 
 
@@ -76,8 +79,8 @@ def _cut(source: PairSource, config: CN, split: Split) -> PairSource:
     return source if split == "train" or count == 0 or count >= len(source) else SubsetPairs(source, count)
 
 
-def _megadepth(config: CN, split: Split) -> PairSource:
-    return _cut(megadepth_source(config.DATA, split), config, split)
+def _megadepth(config: CN, split: Split, lanes: int = 1) -> PairSource:
+    return _cut(megadepth_source(config.DATA, split, lanes), config, split)
 
 
 def _scannet(config: CN, split: Split) -> PairSource:

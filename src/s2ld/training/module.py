@@ -22,7 +22,7 @@ from s2ld.training.ema import WeightAverage
 from s2ld.training.losses import detector_losses, matching_losses
 from s2ld.training.optim import build_optimizer, build_scheduler, run_scale
 from s2ld.training.targets import build_targets, select_fine
-from s2ld.training.validation import COLUMNS, detector_row, matcher_row, summarise
+from s2ld.training.validation import COLUMNS, NOTHING, detector_row, matcher_row, summarise
 from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, LossTerms, PairBatch, Prediction, Targets
 
 RIGHT_PX = 8.0  # resized px: a predicted match farther than a cell from the truth is wrong, in the training's log
@@ -185,6 +185,9 @@ class S2LDModule(pl.LightningModule):
     def validation_step(self, batch: PairBatch, batch_idx: int) -> dict[str, Prediction]:
         """Measure one pair with the averaged weights; returns the prediction, for figures (a detector makes none)."""
         row = batch_idx * self.trainer.world_size + self.global_rank
+        if batch.skipped:  # another pair stands in for one that could not be read
+            self._table[row] = NOTHING
+            return {}
         if self.config.TRAIN.STAGE == "detector":
             encoded = _detect(self.averaged, batch)
             targets = build_targets(encoded, batch, self.config.TARGETS)
@@ -199,17 +202,21 @@ class S2LDModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of each source, and the mean of their scores, ``val/score``, which chooses the best one.
 
-        What a score is, and so what enters, says `s2ld.training.validation`.
+        What a score is, and so what enters, says `s2ld.training.validation`. Pairs that could not be read are left out,
+        and counted in what is printed.
         """
         table = self._table
         if self.trainer.world_size > 1:
             table = cast("Tensor", self.trainer.strategy.reduce(table, reduce_op="sum"))
         scores, lines, first = [], [], 0
         for name, count in self._layout:
-            metrics = summarise(table[first : first + count].cpu().numpy())
+            rows = table[first : first + count]
             first += count
-            scores.append(metrics["score"])
-            lines.append(f"{name} " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+            rows = rows[~rows.isnan().all(dim=1)]
+            missing = f" ({count - len(rows)} of {count} pairs could not be read)" if len(rows) < count else ""
+            metrics = summarise(rows.cpu().numpy()) if len(rows) else {}
+            scores += [metrics["score"]] if metrics else []
+            lines.append(f"{name}{missing} " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
             self.log_dict({f"val_{name}/{key}": value for key, value in metrics.items()}, rank_zero_only=False)
         self.log("val/score", float(np.mean(scores)), prog_bar=True)
         rank_zero_info(f"step {self.global_step}: {'; '.join(lines)}")
