@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from s2ld.config import CN, build_config
 from s2ld.data.datamodule import PairDataModule
+from s2ld.data.index import SceneIndex, write_index
+from s2ld.data.megadepth import MegaDepthPairs
 from s2ld.data.mixture import ENDLESS, JoinedPairs, MixturePairs, SubsetPairs
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.data.samplers import StepBatchSampler, StridedSampler
@@ -144,3 +149,50 @@ def test_sources_that_cannot_be_are_refused() -> None:
         build_mixture(config("DATA.TRAIN_SOURCES", "['posed_pairs']"))
     with pytest.raises(S2LDError, match="TEST_PAIRS"):
         build_source("homography", config("DATA.TEST_PAIRS", "0"), "test")
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> list[str]:
+    """Overrides for three scenes of which there is an index only."""
+    paths, poses = np.array(["a.jpg", "b.jpg"]), np.tile(np.eye(4), (2, 1, 1))
+    for name, count in (("one", 5), ("two", 12), ("three", 40)):
+        pairs, overlap = np.tile([[0, 1]], (count, 1)), np.full(count, 0.5, np.float32)
+        index = SceneIndex(name, paths, paths, np.tile(np.eye(3), (2, 1, 1)), poses, pairs, overlap, None)
+        write_index(index, tmp_path / f"{name}.npz")
+    named = {"ROOT": str(tmp_path), "INDEX": str(tmp_path), "PAIRS_PER_SCENE": "8"}
+    return ["DATA.VAL_SOURCES", "[]", *(part for key in named for part in (f"DATA.MEGADEPTH.{key}", named[key]))]
+
+
+def test_only_megadepth_alone_has_epochs(scenes: list[str]) -> None:
+    for sources, weights, expected in (
+        (["megadepth"], [1.0], 24),
+        (["homography"], [1.0], None),
+        (["megadepth", "homography"], [0.5, 0.5], None),
+    ):
+        shares = ["DATA.TRAIN_SOURCES", str(sources), "DATA.TRAIN_WEIGHTS", str(weights)]
+        for noise in ("0.0", "1.0"):
+            module = PairDataModule(config(*scenes, *shares, "DATA.NOISE.ROTATION", noise))
+            assert module.epoch_pairs is None
+            module.setup("fit")
+            assert module.epoch_pairs == expected
+
+
+@pytest.mark.parametrize(("batch_size", "world"), [(4, 1), (2, 2), (1, 4)])
+def test_megadepth_is_shared_out_to_the_pairs_of_a_step(
+    scenes: list[str], batch_size: int, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the module was set up before a trainer said how many processes there are."""
+    tree = config(*scenes, "DATA.TRAIN_SOURCES", "['megadepth']", "DATA.BATCH_SIZE", str(batch_size))
+    four_lanes = build_source("megadepth", tree, "train", lanes=4)
+    module = PairDataModule(tree)
+    module.setup("fit")
+    monkeypatch.setattr(module, "trainer", SimpleNamespace(world_size=world, global_rank=0, global_step=0))
+    module.setup("fit")
+    assert isinstance(module._train_source, MixturePairs)
+    (source,) = module._train_source.sources
+    assert isinstance(source, MegaDepthPairs)
+    assert isinstance(four_lanes, MegaDepthPairs)
+    assert [source.locate(i) for i in range(72)] == [four_lanes.locate(i) for i in range(72)]
+    built = module._train_source
+    module.setup("fit")
+    assert module._train_source is built
