@@ -10,13 +10,14 @@ import pytest
 import torch
 import yaml
 
-from s2ld.cli.ablate import RESULT, SETTINGS, Job, base_config, build_parser, main, script
+from s2ld.cli.ablate import RESULT, SETTINGS, Job, base_config, build_parser, main, script, validate
 from s2ld.cli.ablation_tables import Result, write_tables
 from s2ld.cli.train import WEIGHTS
 from s2ld.cli.variants import VARIANTS, choose, variant_config, variant_configs
 from s2ld.config import build_config, value_of
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import read_weights, save_weights
+from s2ld.models.network import S2LD
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "train.py"
@@ -87,6 +88,16 @@ def test_what_the_training_says_is_one_line(
     with pytest.raises(KeyboardInterrupt, match="goes on with baseline"):
         main([*command, "--variants", "baseline"], train)
     assert not (tmp_path / "out/ablations.md").exists()
+
+
+def test_variants_are_measured_on_all_pairs_or_not_at_all(command: list[str], tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "broken.jpg").write_text("no picture")
+    config = base_config(build_parser().parse_intermixed_args([*command, "DATA.PHOTOS", str(photos)]))
+    save_weights(tmp_path / WEIGHTS, S2LD(config.MODEL), config)
+    with pytest.raises(S2LDError, match=r"^\S+broken\.jpg: not an image"):
+        validate(Job("baseline", config, tmp_path), "cpu")
 
 
 @pytest.mark.parametrize(

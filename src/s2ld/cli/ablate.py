@@ -150,6 +150,7 @@ def validate(job: Job, accelerator: str) -> dict[str, float]:
     weights = job.folder / WEIGHTS
     load_strict(module.matcher, read_weights(weights).state, weights)
     module.restart_average()
+    whole = build_config(overrides=["DATA.ON_BAD_PAIR", "stop"], base=job.config)  # numbers that compare: of all pairs
     with quiet_lightning():
         trainer = pl.Trainer(
             accelerator=accelerator,
@@ -161,7 +162,7 @@ def validate(job: Job, accelerator: str) -> dict[str, float]:
             callbacks=[StepProgressBar(job.config.TRAIN.LOG_EVERY)],
         )
         try:
-            trainer.validate(module, datamodule=PairDataModule(job.config), verbose=False)
+            trainer.validate(module, datamodule=PairDataModule(whole), verbose=False)
         except S2LDError as error:
             raise as_one_line(error) from error
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
