@@ -109,6 +109,21 @@ def _touches(index: Any, pair: Any, scenes: Path, bad: set[str]) -> bool:
     return not bad.isdisjoint(paths)
 
 
+def test_a_validation_source_without_a_readable_pair_does_not_count(
+    scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for photo in (scenes / "synthetic_0001/images").iterdir():
+        photo.unlink()
+    (tmp_path / "val.txt").write_text("synthetic_0001")
+    sources = ["DATA.TRAIN_SOURCES", "['homography']", "DATA.VAL_SOURCES", "['megadepth', 'homography']"]
+    few = ["DATA.MEGADEPTH.VAL_SCENES", str(tmp_path / "val.txt"), "DATA.VAL_PAIRS", "3", "TRAIN.MAX_STEPS", "3"]
+    with caplog.at_level("INFO"):
+        result = run(tmp_path, scenes, "--output", str(tmp_path / "run"), *sources, *few, "TRAIN.VALIDATE_EVERY", "3")
+    assert result.metrics["val/score"] == pytest.approx(result.metrics["val_homography/score"])
+    assert not any(name.startswith("val_megadepth") for name in result.metrics)
+    assert any("megadepth (3 of 3 pairs could not be read)" in line for line in caplog.messages)
+
+
 def test_counting_goes_on_after_a_resume(scenes: Path, tmp_path: Path) -> None:
     break_three(scenes)
     output = ["--output", str(tmp_path / "run")]
