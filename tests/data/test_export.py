@@ -68,7 +68,7 @@ def _share(root: Path, index: object, i: int, j: int) -> float:
     z0, z1 = (depth_of(root / index.depth_paths[k]) for k in (i, j))
     y, x = np.nonzero(z0)
     points = torch.from_numpy(np.stack([x, y], 1)).double()
-    K0, K1 = (torch.from_numpy(index.intrinsics[k]) for k in (i, j))
+    K0, K1 = (torch.tensor(index.intrinsics[k]) for k in (i, j))
     relative = index.poses[j] @ np.linalg.inv(index.poses[i])
     local = unproject(points, torch.from_numpy(z0[y, x]).double(), K0) @ relative[:3, :3].T + relative[:3, 3]
     at, z = (part.numpy() for part in project(local, K1))

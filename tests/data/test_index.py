@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from s2ld.data.index import SceneIndex, read_index, read_indices, write_index
+from s2ld.data.index import SceneIndex, narrow, read_index, read_indices, write_index
 from s2ld.errors import S2LDError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -84,11 +86,116 @@ def test_plain_form_survives_the_way_to_disk_and_needs_no_unpickling(tmp_path: P
 def test_select_filters_by_overlap_and_angle(tmp_path: Path) -> None:
     (tmp_path / "old.npz").write_bytes(pickle.dumps(historical()))
     old = read_index(tmp_path / "old.npz")
-    assert old.select((0.3, 1.0)).tolist() == [1]
-    assert old.select((0.0, 1.0), max_angle=1.0).tolist() == [0, 1]  # it tells no angle
+    assert list(old.select((0.3, 1.0))) == [1]
+    assert list(old.select((0.0, 1.0), max_angle=1.0)) == [0, 1]  # it tells no angle
     arrays = {field: getattr(old, field) for field in ("image_paths", "depth_paths", "intrinsics", "poses", "pairs")}
     new = SceneIndex("new", **arrays, overlap=old.overlap, angle_deg=np.array([3.0, 30.0], np.float32))
-    assert new.select(max_angle=10.0).tolist() == [0]
+    assert list(new.select(max_angle=10.0)) == [0]
+
+
+def mapped(array: np.ndarray) -> bool:
+    """Tell whether an array's bytes are those of a mapped file."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            return True
+        base = base.base
+    return False
+
+
+ARRAYS = ("image_paths", "depth_paths", "intrinsics", "poses", "pairs", "overlap")
+
+
+def test_plain_form_is_mapped_and_is_pickled_as_its_path(tmp_path: Path) -> None:
+    (tmp_path / "old.npz").write_bytes(pickle.dumps(historical()))
+    old = read_index(tmp_path / "old.npz")
+    assert not any(mapped(getattr(old, key)) for key in ARRAYS)
+    many = replace(old, pairs=np.tile(old.pairs, (50_000, 1)), overlap=np.tile(old.overlap, 50_000))
+    assert len(pickle.dumps(many)) > 500_000
+    write_index(many, tmp_path / "new.npz")
+    new = read_index(tmp_path / "new.npz")
+    assert all(mapped(getattr(new, key)) for key in ARRAYS)
+    assert not any(getattr(new, key).flags.writeable for key in ARRAYS)
+    assert len(pickle.dumps(new)) < 1000
+    again = pickle.loads(pickle.dumps(new))
+    assert all(
+        mapped(getattr(again, key)) and np.array_equal(getattr(again, key), getattr(many, key)) for key in ARRAYS
+    )
+    changed = pickle.loads(pickle.dumps(replace(new, name="other")))  # is no longer what the file says
+    assert changed.name == "other"
+
+
+def test_numbers_take_few_bytes(tmp_path: Path) -> None:
+    (tmp_path / "old.npz").write_bytes(pickle.dumps(historical()))
+    old = read_index(tmp_path / "old.npz")
+    assert (old.pairs.dtype, old.overlap.dtype) == (np.uint8, np.float32)
+    assert [narrow(np.array([0]), limit).dtype for limit in (256, 257, 65536, 65537)] == [
+        *(np.uint8, np.uint16, np.uint16, np.uint32)
+    ]
+    assert old.select() == range(2)
+    rows = old.select((0.3, 1.0))
+    assert isinstance(rows, np.ndarray)
+    assert rows.dtype == np.uint32
+
+
+def test_changed_bytes_of_a_plain_file_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "old.npz").write_bytes(pickle.dumps(historical()))
+    write_index(read_index(tmp_path / "old.npz"), tmp_path / "new.npz")
+    data = bytearray((tmp_path / "new.npz").read_bytes())
+    place = data.index("s/c.jpg".encode("utf-32-le"))
+    data[place] += 1
+    (tmp_path / "new.npz").write_bytes(data)
+    with pytest.raises(S2LDError, match=r"new\.npz.*image_paths"):
+        read_index(tmp_path / "new.npz")
+
+
+def test_compressed_plain_form_is_read_too(tmp_path: Path) -> None:
+    (tmp_path / "old.npz").write_bytes(pickle.dumps(historical()))
+    old = read_index(tmp_path / "old.npz")
+    np.savez_compressed(tmp_path / "small.npz", **{key: getattr(old, key) for key in ARRAYS})
+    check(read_index(tmp_path / "small.npz"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("pairs", np.array([[0.0, 1.0], [1.0, 2.0]]), "whole numbers"),
+        ("pairs", np.array([0, 1]), "shape"),
+        ("image_paths", np.array([b"a", b"b", b"c"]), "texts"),
+        ("overlap", np.array(["a", "b"]), "floating"),
+        ("overlap", np.zeros(3, np.float32), "2 pairs"),
+        ("angle_deg", np.zeros(3, np.float32), "angle_deg"),
+        ("image_sizes", np.array([[8, 8]]), "image_sizes"),
+        ("image_sizes", np.array([[8, 8], [8, 0], [8, 8]]), "image_sizes"),
+    ],
+)
+def test_inconsistent_plain_index_is_told_in_one_line(tmp_path: Path, key: str, value: np.ndarray, words: str) -> None:
+    (tmp_path / "old.npz").write_bytes(pickle.dumps(historical()))
+    old = read_index(tmp_path / "old.npz")
+    np.savez(tmp_path / "bad.npz", **{**{key: getattr(old, key) for key in ARRAYS}, key: value})
+    with pytest.raises(S2LDError, match=words) as error:
+        read_index(tmp_path / "bad.npz")
+    assert "\n" not in str(error.value)
+
+
+def test_size_of_the_intrinsics_image_is_known_for_megadepth_only(tmp_path: Path) -> None:
+    content = historical()
+    for K in content["intrinsics"]:
+        if K is not None:
+            K[:2, 2] = 320, 239.5
+    (tmp_path / "other.npz").write_bytes(pickle.dumps(content))
+    assert read_index(tmp_path / "other.npz").image_sizes is None
+    names = [path and f"Undistorted_SfM/0000/images/{Path(path).name}" for path in content["image_paths"]]
+    content["image_paths"] = objects(names)
+    (tmp_path / "own.npz").write_bytes(pickle.dumps(content))
+    own = read_index(tmp_path / "own.npz")
+    assert own.image_sizes is not None
+    assert own.image_sizes.tolist() == [[640, 479]] * 3
+    write_index(own, tmp_path / "plain.npz")
+    assert np.array_equal(read_index(tmp_path / "plain.npz").image_sizes, own.image_sizes)
+    content["intrinsics"][0][0, 2] = 320.2
+    (tmp_path / "moved.npz").write_bytes(pickle.dumps(content))
+    assert read_index(tmp_path / "moved.npz").image_sizes is None
 
 
 class Call:
@@ -102,13 +209,15 @@ class Call:
 
 
 @pytest.mark.parametrize("form", ["pickle", "zip"])
-@pytest.mark.parametrize("function", ["system", "eval", "load"])
+@pytest.mark.parametrize("function", ["system", "eval", "load", "partial", "getattr"])
 def test_hostile_file_is_refused_and_nothing_in_it_runs(tmp_path: Path, form: str, function: str) -> None:
     trace = tmp_path / "trace"
     call = {
         "system": Call(os.system, f"touch {trace}"),
         "eval": Call(eval, f"open({str(trace)!r}, 'w')"),
         "load": Call(np.load, str(trace)),
+        "partial": Call(functools.partial(open, str(trace), "w")),
+        "getattr": Call(getattr, Call(Path, str(trace)), "touch"),
     }[function]
     path = tmp_path / "evil.npz"
     if form == "pickle":

@@ -155,6 +155,10 @@ def _data() -> CN:
     c.MEGADEPTH.TEST_ROOT = "data/megadepth/test"
     c.MEGADEPTH.TEST_INDEX = "data/megadepth/index/scene_info_val_1500"
     c.MEGADEPTH.TEST_SCENES = ""
+    c.MEGADEPTH.LAYOUT = "undistorted_sfm"  # undistorted_sfm | megadepth_v1 | glue_factory: see data/README.md
+    # pixel centres of the index's intrinsics: integer | half (COLMAP's way, true of MegaDepth's own index: 0.5 px is
+    # subtracted). Published numbers use MegaDepth's index unshifted: integer.
+    c.MEGADEPTH.PRINCIPAL_POINT = "integer"
     c.MEGADEPTH.OVERLAP = [0.0, 1.0]  # least and largest overlap of a pair, by the index
     c.MEGADEPTH.MAX_ANGLE = 180.0  # largest triangulation angle, degrees, where the index tells it
     c.MEGADEPTH.PAIRS_PER_SCENE = 100  # drawn of each scene an epoch

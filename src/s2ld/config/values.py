@@ -126,6 +126,8 @@ RANGES: dict[str, tuple[float, float]] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "DATA.PHOTOMETRIC.KIND": ("ladder", "dark", "mobile"),
     "DATA.HPATCHES.SUBSET": ("all", "illumination", "viewpoint"),
+    "DATA.MEGADEPTH.LAYOUT": ("undistorted_sfm", "megadepth_v1", "glue_factory"),
+    "DATA.MEGADEPTH.PRINCIPAL_POINT": ("integer", "half"),
     "TRAIN.PRECISION": ("32-true", "bf16-mixed", "16-mixed"),
     "DATA.ON_BAD_PAIR": ("skip", "stop"),
     "EVAL.THRESHOLD_UNIT": ("resized", "image"),

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from s2ld.config import CN
-from s2ld.data.images import UInt8Image, network_size, read_image, resize, to_grey
+from s2ld.data.images import UInt8Image, network_size, resize, to_grey
 from s2ld.data.index import SceneIndex, read_indices
 from s2ld.data.mixture import ENDLESS
+from s2ld.data.photo_files import intrinsics_scale, nearest, photo_files, read_depth, read_photo
 from s2ld.data.photometric import augment
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.data.scene_order import SceneOrder
@@ -31,8 +33,8 @@ class _Photo:
 
     image: UInt8Image
     depth: NDArray[np.float32] | None
+    K: NDArray[np.float64]  # of the resized image, px
     scale: tuple[float, float]
-    origin: tuple[int, int]  # image px of the crop's first pixel, x and y
 
     @property
     def size_bytes(self) -> int:
@@ -61,6 +63,32 @@ class _Cache:
             self._used -= self._photos.popitem(last=False)[1].size_bytes
 
 
+class _Rescaled:
+    """Warns of images whose size is not that of their intrinsics: at the 1st, 10th, 100th ... that this process meets.
+
+    Args:
+        counts: number of images of each scene.
+    """
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        self._starts = np.cumsum([0, *counts])
+        self._seen = np.zeros(int(self._starts[-1]), bool)
+
+    def add(self, which: int, image: int, path: Path) -> None:
+        """Count image `image` of scene `which`, once however often it is read."""
+        place = int(self._starts[which]) + image
+        if self._seen[place]:
+            return
+        self._seen[place] = True
+        count = int(self._seen.sum())
+        if 10 ** round(math.log10(count)) == count:
+            warnings.warn(
+                f"{path}: of another size than its intrinsics, which are rescaled (image {count} of this kind in this "
+                "process; scripts/check_data.py counts all)",
+                stacklevel=2,
+            )
+
+
 class MegaDepthPairs:
     """Pairs of posed photographs, with depth where asked for.
 
@@ -80,10 +108,13 @@ class MegaDepthPairs:
         fill: (width, height) that every image is cropped (at its middle) and resized to, instead of `long_side`, so
             that batches need no padding.
         pairs_per_scene, lanes: of the order (`SceneOrder`).
+        layout: where the files that the indices name lie (`s2ld.data.layouts`).
+        principal_point: "integer" where the indices count pixel centres at integers, "half" where at halves (COLMAP):
+            then half a px is subtracted.
 
     Raises:
-        S2LDError: no pair passes the filters; `__getitem__`: an image or depth map is missing or of another size.
-            The message begins with the file and ends with scene and pair.
+        S2LDError: no pair passes the filters; `__getitem__`: an image or depth map is missing or of another shape
+            (`s2ld.data.photo_files`). The message begins with the file and ends with scene and pair.
     """
 
     def __init__(
@@ -101,6 +132,8 @@ class MegaDepthPairs:
         fill: tuple[int, int] | None = None,
         pairs_per_scene: int = 100,
         lanes: int = 1,
+        layout: str = "undistorted_sfm",
+        principal_point: Literal["integer", "half"] = "integer",
     ) -> None:
         self.root = Path(root)
         self._fill = fill
@@ -119,6 +152,9 @@ class MegaDepthPairs:
         self._cache = _Cache(cache_mb << 20)
         counts = [len(rows) for _, rows in self._scenes]
         self._order = None if seed is None else SceneOrder(counts, pairs_per_scene, seed, lanes)
+        self._layout = layout
+        self._centre = 0.5 if principal_point == "half" else 0.0
+        self._rescaled = _Rescaled([len(scene.image_paths) for scene, _ in self._scenes])
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if self.seed is None else ENDLESS
@@ -127,6 +163,10 @@ class MegaDepthPairs:
     def epoch_pairs(self) -> int | None:
         """Pairs of an epoch of training, scenes times `pairs_per_scene`; None where pairs are enumerated."""
         return None if self._order is None else self._order.epoch_pairs
+
+    def scene(self, which: int) -> SceneIndex:
+        """Return a scene by the number that `locate` gives."""
+        return self._scenes[which][0]
 
     def locate(self, index: int) -> tuple[int, int]:
         """Return which scene (of those with pairs left) pair `index` is of, and which row of the scene's `pairs`."""
@@ -160,29 +200,23 @@ class MegaDepthPairs:
         scene = self._scenes[which][0]
         photo = self._cache.get((which, image))
         if photo is None:
-            photo = self._read(scene, image)
+            photo = self._read(which, image)
             self._cache.put((which, image), photo)
         grey = photo.image
         if self._photometric is not None and self.seed is not None:
             grey = augment(grey, self._photometric, np.random.default_rng((self.seed, index, side)))
-        K = torch.from_numpy(scene.intrinsics[image]).clone()
-        K[:2, 2] -= torch.tensor(photo.origin, dtype=K.dtype)
-        K = rescale_intrinsics(K, torch.tensor(photo.scale, dtype=torch.float64))
         return ViewSample(
             torch.from_numpy(grey)[None].float() / 255,
-            K.float(),
+            torch.from_numpy(photo.K).float(),
             None if photo.depth is None else torch.from_numpy(photo.depth),
             photo.scale,
             str(scene.image_paths[image]),
         )
 
-    def _read(self, scene: SceneIndex, image: int) -> _Photo:
-        path = self.root / str(scene.image_paths[image])
-        if not path.is_file():
-            raise S2LDError(
-                f"{path}: no such image; {scene.name} looks below DATA.MEGADEPTH.*ROOT, is that folder right?"
-            )
-        full = read_image(path, upright=False)
+    def _read(self, which: int, image: int) -> _Photo:
+        scene = self._scenes[which][0]
+        files = photo_files(self.root, scene, image, self._layout, self._depth)
+        full = read_photo(files)
         height, width = full.shape[:2]
         rows, columns = slice(0, height), slice(0, width)
         if self._fill is not None:
@@ -191,10 +225,40 @@ class MegaDepthPairs:
         image_small, scale = resize(np.ascontiguousarray(full[rows, columns]), size)
         depth = None
         if self._depth:
-            whole = _read_depth(self.root, scene, image, (height, width))
-            depth = _resize_depth(whole[rows, columns], image_small.shape[:2], scale)
+            depth = nearest(read_depth(files, (width, height))[rows, columns], image_small.shape[:2], scale)
+        factor = intrinsics_scale(files, (width, height))
+        if factor != (1.0, 1.0):
+            self._rescaled.add(which, image, files.image)
+        K = torch.tensor(scene.intrinsics[image])
+        K[:2, 2] -= self._centre
+        K = rescale_intrinsics(K, torch.tensor(factor, dtype=K.dtype))
+        K[:2, 2] -= torch.tensor([columns.start, rows.start], dtype=K.dtype)
+        K = rescale_intrinsics(K, torch.tensor(scale, dtype=K.dtype))
         grey_or_colour = image_small if self._photometric is not None else to_grey(image_small)
-        return _Photo(grey_or_colour, depth, scale, (columns.start, rows.start))
+        return _Photo(grey_or_colour, depth, K.numpy(), scale)
+
+
+@dataclass(frozen=True)
+class MegaDepthFiles:
+    """Where the files of a split are, by the config."""
+
+    root: Path
+    index: Path
+    scenes: str
+    """Text file of index names; "" for all of the folder."""
+    depth: bool
+    """Whether the split reads depth maps."""
+
+
+def megadepth_files(config: CN, split: Literal["train", "val", "test"]) -> MegaDepthFiles:
+    """Return where the files of a split are, from the DATA node of a config."""
+    node = config.MEGADEPTH
+    if split == "test":
+        return MegaDepthFiles(Path(node.TEST_ROOT), Path(node.TEST_INDEX), node.TEST_SCENES, False)
+    if split == "val":  # the list of training scenes says nothing of another folder
+        scenes = node.VAL_SCENES or ("" if node.VAL_INDEX else node.SCENES)
+        return MegaDepthFiles(Path(node.VAL_ROOT or node.ROOT), Path(node.VAL_INDEX or node.INDEX), scenes, True)
+    return MegaDepthFiles(Path(node.ROOT), Path(node.INDEX), node.SCENES, True)
 
 
 def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: int = 1) -> MegaDepthPairs:
@@ -206,19 +270,12 @@ def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: 
     Raises:
         S2LDError: what `read_indices` and `MegaDepthPairs` say.
     """
-    node = config.MEGADEPTH
-    if split == "test":
-        root, folder, scenes = node.TEST_ROOT, node.TEST_INDEX, node.TEST_SCENES
-    elif split == "val":  # the list of training scenes says nothing of another folder
-        scenes = node.VAL_SCENES or ("" if node.VAL_INDEX else node.SCENES)
-        root, folder = node.VAL_ROOT or node.ROOT, node.VAL_INDEX or node.INDEX
-    else:
-        root, folder, scenes = node.ROOT, node.INDEX, node.SCENES
+    node, files = config.MEGADEPTH, megadepth_files(config, split)
     return MegaDepthPairs(
-        root,
-        read_indices(folder, scenes),
+        files.root,
+        read_indices(files.index, files.scenes),
         config.TEST_LONG_SIDE if split == "test" else max(config.IMAGE_SIZE),
-        depth=split != "test",
+        depth=files.depth,
         overlap=(float(node.OVERLAP[0]), float(node.OVERLAP[1])),
         max_angle=node.MAX_ANGLE,
         seed=config.SEED if split == "train" else None,
@@ -227,6 +284,8 @@ def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: 
         fill=(config.IMAGE_SIZE[0], config.IMAGE_SIZE[1]) if split == "train" and node.FILL else None,
         pairs_per_scene=node.PAIRS_PER_SCENE,
         lanes=lanes,
+        layout=node.LAYOUT,
+        principal_point=node.PRINCIPAL_POINT,
     )
 
 
@@ -236,32 +295,3 @@ def _middle(height: int, width: int, to_width: int, to_height: int) -> tuple[sli
     part_height, part_width = min(round(factor * to_height), height), min(round(factor * to_width), width)
     top, left = (height - part_height) // 2, (width - part_width) // 2
     return slice(top, top + part_height), slice(left, left + part_width)
-
-
-def _read_depth(root: Path, scene: SceneIndex, image: int, shape: tuple[int, int]) -> NDArray[np.float32]:
-    path = root / str(scene.depth_paths[image])
-    if not path.is_file():
-        raise S2LDError(
-            f"{path}: no such depth map (of {scene.image_paths[image]}); training needs it, fetch the depths"
-        )
-    try:
-        with h5py.File(path) as file:
-            depth = np.asarray(file["depth"], np.float32)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise S2LDError(f"{path}: not an HDF5 file with a data set 'depth'; fetch this depth map again") from error
-    if depth.shape != shape:
-        raise S2LDError(
-            f"{path}: a depth map of shape {depth.shape} for an image of {shape} (rows, columns); they must agree"
-        )
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
-
-
-def _resize_depth(
-    depth: NDArray[np.float32], shape: tuple[int, int], scale: tuple[float, float]
-) -> NDArray[np.float32]:
-    """Take the depth of the image pixel that the centre of each resized pixel falls on: means would invent depths."""
-    rows, columns = (
-        np.minimum(np.floor((np.arange(count) + 0.5) * factor).astype(int), limit - 1)
-        for count, factor, limit in zip(shape, scale[::-1], depth.shape, strict=True)
-    )
-    return np.ascontiguousarray(depth[rows[:, None], columns])
