@@ -46,6 +46,8 @@ class PhotoFiles:
     """None where no depth is read."""
     size: Size | None
     """Of the image that the intrinsics belong to; None where it is not known."""
+    named: tuple[str, str]
+    """Paths of image and depth map as the index has them, whatever the layout."""
 
 
 def photo_files(root: Path, scene: SceneIndex, image: int, layout: str, with_depth: bool) -> PhotoFiles:
@@ -53,7 +55,7 @@ def photo_files(root: Path, scene: SceneIndex, image: int, layout: str, with_dep
     paths = str(scene.image_paths[image]), str(scene.depth_paths[image])
     size = None if scene.image_sizes is None else (int(scene.image_sizes[image, 0]), int(scene.image_sizes[image, 1]))
     depth = root / depth_path(layout, *paths) if with_depth else None
-    return PhotoFiles(root / image_path(layout, *paths), depth, size)
+    return PhotoFiles(root / image_path(layout, *paths), depth, size, paths)
 
 
 def read_photo(files: PhotoFiles) -> UInt8Image:

@@ -1,0 +1,8 @@
+"""Convert index files to plain arrays: python scripts/convert_index.py --help."""
+
+import sys
+
+from s2ld.cli.convert_index import script
+
+if __name__ == "__main__":
+    sys.exit(script())
