@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s2ld.data.index import SceneIndex, narrow, read_index, read_indices, write_index
+from s2ld.data.index import SceneIndex, Selection, narrow, read_index, read_indices, write_index
 from s2ld.errors import S2LDError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -86,11 +86,11 @@ def test_plain_form_survives_the_way_to_disk_and_needs_no_unpickling(tmp_path: P
 def test_select_filters_by_overlap_and_angle(tmp_path: Path) -> None:
     (tmp_path / "old.npz").write_bytes(pickle.dumps(historical()))
     old = read_index(tmp_path / "old.npz")
-    assert list(old.select((0.3, 1.0))) == [1]
-    assert list(old.select((0.0, 1.0), max_angle=1.0)) == [0, 1]  # it tells no angle
+    assert old.select((0.3, 1.0)).tolist() == [1]
+    assert old.select((0.0, 1.0), max_angle=1.0).tolist() == [0, 1]  # it tells no angle
     arrays = {field: getattr(old, field) for field in ("image_paths", "depth_paths", "intrinsics", "poses", "pairs")}
     new = SceneIndex("new", **arrays, overlap=old.overlap, angle_deg=np.array([3.0, 30.0], np.float32))
-    assert list(new.select(max_angle=10.0)) == [0]
+    assert new.select(max_angle=10.0).tolist() == [0]
 
 
 def mapped(array: np.ndarray) -> bool:
@@ -132,10 +132,18 @@ def test_numbers_take_few_bytes(tmp_path: Path) -> None:
     assert [narrow(np.array([0]), limit).dtype for limit in (256, 257, 65536, 65537)] == [
         *(np.uint8, np.uint16, np.uint16, np.uint32)
     ]
-    assert old.select() == range(2)
-    rows = old.select((0.3, 1.0))
-    assert isinstance(rows, np.ndarray)
-    assert rows.dtype == np.uint32
+
+
+def test_a_selection_holds_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "old.npz").write_bytes(pickle.dumps(historical()))
+    old = read_index(tmp_path / "old.npz")
+    many = replace(old, pairs=np.tile(old.pairs, (50_000, 1)), overlap=np.tile(old.overlap, 50_000))
+    write_index(many, tmp_path / "many.npz")
+    chosen = Selection(read_index(tmp_path / "many.npz"), (0.3, 1.0), 180.0)
+    assert (len(chosen), chosen[0], chosen[-1]) == (50_000, 1, 99_999)
+    assert np.array_equal(chosen.rows(), many.select((0.3, 1.0)))
+    assert chosen.rows().dtype == np.uint32
+    assert len(pickle.dumps(chosen)) < 1000
 
 
 def test_changed_bytes_of_a_plain_file_are_noticed(tmp_path: Path) -> None:

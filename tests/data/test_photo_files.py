@@ -192,7 +192,7 @@ def test_warnings_count_each_image_once_at_powers_of_ten() -> None:
 def test_a_source_for_a_spawned_process_carries_no_arrays(tmp_path: Path, scene: SceneIndex) -> None:
     many = replace(scene, pairs=np.tile(scene.pairs, (100_000, 1)), overlap=np.tile(scene.overlap, 100_000))
     write_index(many, tmp_path / "many.npz")
-    source = MegaDepthPairs(tmp_path, [read_index(tmp_path / "many.npz")], 64, seed=1)
+    source = MegaDepthPairs(tmp_path, [read_index(tmp_path / "many.npz")], 64, seed=1, overlap=(0.1, 0.3))
     sent = pickle.dumps(source)
     assert len(sent) < 10_000
     assert [pickle.loads(sent).locate(i) for i in range(5)] == [source.locate(i) for i in range(5)]

@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--ranks", type=int, default=2, help="training processes (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="loader processes a rank (default: %(default)s)")
     parser.add_argument("--draws", type=int, default=36_800, help="pairs of an epoch (default: 100 of 368 scenes)")
+    parser.add_argument("--start", choices=("fork", "spawn"), default="fork", help="of loaders (default: %(default)s)")
     parser.add_argument("--overlap", type=float, nargs=2, default=(0.0, 1.0), help="filter (default: all pairs)")
     return parser
 
@@ -76,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> list[Memory]:
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
         print(
             f"{arguments.scenes} plain index files of {arguments.pairs:,} pairs, {arguments.scenes * IMAGES:,} images: "
-            f"{size / MB:.0f} MB; {arguments.ranks} ranks (spawned) x {arguments.workers} loader processes; an "
-            f"epoch of {arguments.draws:,} pairs, overlap {list(arguments.overlap)}: drawn, paths and cameras read, no "
-            "photograph; sums over all processes of Pss (shared pages count once) and of its private part, "
-            "/proc/*/smaps_rollup",
+            f"{size / MB:.0f} MB\n{arguments.ranks} ranks (spawned) x {arguments.workers} loader processes "
+            f"({arguments.start}); an epoch of {arguments.draws:,} pairs, overlap {list(arguments.overlap)}: drawn, paths "
+            "and cameras read, no photograph\nsums over all processes of Pss (shared pages count once) and of its private "
+            "part, from /proc/*/smaps_rollup",
             flush=True,
         )
         report = []
@@ -160,6 +161,7 @@ def _rank(rank: int, folder: Path, arguments: argparse.Namespace, barrier: Barri
         BATCH,
         sampler=StridedSampler(arguments.draws, rank, arguments.ranks),
         num_workers=arguments.workers,
+        multiprocessing_context=arguments.start if arguments.workers else None,
     )
     batches = iter(loader)
     for point in range(POINTS):

@@ -68,15 +68,33 @@ class SceneIndex:
         """Pickle a mapped index as its path, so that a spawned process maps the file too and is sent no arrays."""
         return (read_index, (self.mapped_from,)) if self.mapped_from else super().__reduce_ex__(protocol)
 
-    def select(self, overlap: tuple[float, float] = (0.0, 1.0), max_angle: float = 180.0) -> NDArray[np.uint32] | range:
-        """Return the rows of `pairs` with overlap in [least, largest] and angle (if known) of at most `max_angle`.
-
-        Where these are all rows it is a range, which takes no memory.
-        """
+    def select(self, overlap: tuple[float, float] = (0.0, 1.0), max_angle: float = 180.0) -> NDArray[np.uint32]:
+        """Return the rows of `pairs` with overlap in [least, largest] and angle (if known) of at most `max_angle`."""
         keep = (self.overlap >= overlap[0]) & (self.overlap <= overlap[1])
         if self.angle_deg is not None:
             keep &= self.angle_deg <= max_angle
-        return range(len(self)) if keep.all() else np.flatnonzero(keep).astype(np.uint32)
+        return np.flatnonzero(keep).astype(np.uint32)
+
+
+class Selection:
+    """The rows that `SceneIndex.select` returns, found anew whenever one is asked for: no process holds them.
+
+    Finding them takes a thousandth of reading a photograph; holding them would take 4 bytes a pair in every process.
+    """
+
+    def __init__(self, index: SceneIndex, overlap: tuple[float, float], max_angle: float) -> None:
+        self._index, self._filters = index, (overlap, max_angle)
+        self._count = len(self.rows())
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: int) -> int:
+        return int(self.rows()[place])
+
+    def rows(self) -> NDArray[np.uint32]:
+        """Return all of them, (len,)."""
+        return self._index.select(*self._filters)
 
 
 def read_index(path: str | Path) -> SceneIndex:

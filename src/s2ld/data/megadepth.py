@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from s2ld.config import CN
 from s2ld.data.images import UInt8Image, network_size, resize, to_grey
-from s2ld.data.index import SceneIndex, read_indices
+from s2ld.data.index import SceneIndex, Selection, read_indices
 from s2ld.data.mixture import ENDLESS
 from s2ld.data.photo_files import intrinsics_scale, nearest, photo_files, read_depth, read_photo
 from s2ld.data.photometric import augment
@@ -141,7 +141,7 @@ class MegaDepthPairs:
         self.seed = seed
         self._depth = depth
         self._photometric = photometric if seed is not None else None
-        chosen = [(scene, scene.select(overlap, max_angle)) for scene in scenes]
+        chosen = [(scene, Selection(scene, overlap, max_angle)) for scene in scenes]
         self._scenes = [(scene, rows) for scene, rows in chosen if len(rows)]
         if not self._scenes:
             raise S2LDError(
@@ -175,9 +175,9 @@ class MegaDepthPairs:
                 raise IndexError(f"pair {index} of {len(self)}")
             which = int(np.searchsorted(self._ends, index, side="right"))
             rows = self._scenes[which][1]
-            return which, int(rows[index - int(self._ends[which]) + len(rows)])
+            return which, rows[index - int(self._ends[which]) + len(rows)]
         which, place = self._order.locate(index)
-        return which, int(self._scenes[which][1][place])
+        return which, self._scenes[which][1][place]
 
     def __getitem__(self, index: int) -> PairSample:
         which, row = self.locate(index)

@@ -93,7 +93,7 @@ class _Scene:
     index: SceneIndex
     pairs: NDArray[np.integer[Any]]
     """(p, 2) rows of images, of the pairs that pass the filters."""
-    rows: slice | NDArray[np.uint32]
+    rows: NDArray[np.uint32]
     """Their rows in the index."""
     files: dict[int, PhotoFiles]
     """Of each image that they use."""
@@ -168,8 +168,7 @@ def _open(path: Path, where: MegaDepthFiles, config: CN) -> _Scene | SceneReport
         index = read_index(path)
     except S2LDError as error:
         return SceneReport(path.stem, 0, 0, dict.fromkeys(CHECKS, 0), 0, 0, {}, str(error))
-    chosen = index.select((float(config.OVERLAP[0]), float(config.OVERLAP[1])), config.MAX_ANGLE)
-    rows = slice(None) if isinstance(chosen, range) else chosen
+    rows = index.select((float(config.OVERLAP[0]), float(config.OVERLAP[1])), config.MAX_ANGLE)
     pairs = index.pairs[rows]
     images = {int(i): photo_files(where.root, index, int(i), config.LAYOUT, where.depth) for i in np.unique(pairs)}
     return _Scene(index, pairs, rows, images)
