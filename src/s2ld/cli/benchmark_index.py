@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> list[Memory]:
         print(
             f"{arguments.scenes} plain index files of {arguments.pairs:,} pairs, {arguments.scenes * IMAGES:,} images: "
             f"{size / MB:.0f} MB\n{arguments.ranks} ranks (spawned) x {arguments.workers} loader processes "
-            f"({arguments.start}); an epoch of {arguments.draws:,} pairs, overlap {list(arguments.overlap)}: drawn, paths "
-            "and cameras read, no photograph\nsums over all processes of Pss (shared pages count once) and of its private "
-            "part, from /proc/*/smaps_rollup",
+            f"({arguments.start}); an epoch of {arguments.draws:,} pairs, overlap {list(arguments.overlap)}: drawn, "
+            "paths and cameras read, no photograph\nsums over all processes of Pss (shared pages count once) and of "
+            "its private part, from /proc/*/smaps_rollup",
             flush=True,
         )
         report = []
