@@ -226,7 +226,7 @@ def test_rigid_poses() -> None:
     poses[1, 0, 0] = -1  # a mirror
     poses[2, 3, 0] = 0.5
     poses[3, :3, 3] = 7.0
-    assert is_rigid(poses).tolist() == [True, False, False, True]
+    assert [is_rigid(pose) for pose in poses] == [True, False, False, True]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from s2ld.cli.status import exit_status
 from s2ld.data.index import SceneIndex, read_indices, write_index
 from s2ld.data.megadepth import MegaDepthPairs
-from s2ld.data.samplers import StridedSampler
+from s2ld.data.samplers import StepBatchSampler
 from s2ld.errors import S2LDError
 
 POINTS = 5  # of an epoch at which memory is read, its beginning and end among them
@@ -116,12 +116,11 @@ def write_scenes(folder: Path, scenes: int, pairs: int) -> None:
 class Described:
     """What the index says of each pair that a source draws, as numbers: no photograph is read."""
 
-    def __init__(self, source: MegaDepthPairs, length: int) -> None:
+    def __init__(self, source: MegaDepthPairs) -> None:
         self.source = source
-        self.length = length
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.source)
 
     def __getitem__(self, index: int) -> Tensor:
         which, row = self.source.locate(index)
@@ -143,7 +142,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Iterator[Memory]:
         barrier.wait()
         parents = [process.pid for process in ranks if process.pid is not None]
         sizes = [_memory(pid) for pid in _with_children(parents)]
-        drawn = point * (arguments.draws // (POINTS - 1))
+        drawn = point * (arguments.draws // (POINTS - 1))  # but for what does not fill a batch
         yield Memory(drawn, sum(total for total, _ in sizes), sum(private for _, private in sizes))
         barrier.wait()
     for process in ranks:
@@ -154,12 +153,11 @@ def _rank(rank: int, folder: Path, arguments: argparse.Namespace, barrier: Barri
     """Draw this rank's share of an epoch, and stop at each point."""
     torch.set_num_threads(1)
     least, most = arguments.overlap
-    source = MegaDepthPairs(folder, read_indices(folder), 640, seed=0, overlap=(least, most))
-    described = Described(source, arguments.draws)
+    lanes = BATCH * arguments.ranks
+    source = MegaDepthPairs(folder, read_indices(folder), 640, seed=0, overlap=(least, most), lanes=lanes)
     loader: DataLoader[Tensor] = DataLoader(
-        described,  # type: ignore[arg-type]  # map-style in all but its base class
-        BATCH,
-        sampler=StridedSampler(arguments.draws, rank, arguments.ranks),
+        Described(source),  # type: ignore[arg-type]  # map-style in all but its base class
+        batch_sampler=StepBatchSampler(BATCH, rank, arguments.ranks),
         num_workers=arguments.workers,
         multiprocessing_context=arguments.start if arguments.workers else None,
     )
@@ -167,7 +165,7 @@ def _rank(rank: int, folder: Path, arguments: argparse.Namespace, barrier: Barri
     for point in range(POINTS):
         barrier.wait()
         barrier.wait()
-        for _ in range(len(loader) // (POINTS - 1) if point < POINTS - 1 else 0):
+        for _ in range(arguments.draws // lanes // (POINTS - 1) if point < POINTS - 1 else 0):
             next(batches)
 
 

@@ -24,6 +24,7 @@ from s2ld.files import whole_file
 
 Split = Literal["train", "val", "test"]
 EXAMPLES = 3  # files named for each kind of problem
+PHOTOGRAPHS = "photographs"  # stands for the sources below
 GENERATED = ("synthetic", "homography")  # sources that read nothing but DATA.PHOTOS
 INDEX_KEYS = {"train": "", "val": "VAL_", "test": "TEST_"}  # beginnings of INDEX and SCENES
 
@@ -76,8 +77,9 @@ def main(argv: Sequence[str] | None = None) -> list[SourceReport]:
     reports = []
     for name, splits in sources_of(config.DATA, arguments.split):
         if name != "megadepth":
-            reports.append(check_other(name, splits[0], config, arguments))
-            print_report(reports[-1])
+            for split in splits[:1] if name == PHOTOGRAPHS else splits:
+                reports.append(check_other(name, split, config, arguments))
+                print_report(reports[-1])
             continue
         for where, its_splits in groups_of(config.DATA, splits).items():
             reports.append(check_megadepth(where, its_splits, config.DATA, arguments))
@@ -97,7 +99,7 @@ def sources_of(config: CN, split: Split | None) -> list[tuple[str, list[Split]]]
     users: dict[str, list[Split]] = {}
     for each in names if split is None else [split]:
         for name in dict.fromkeys(names[each]):
-            users.setdefault("photographs" if name in GENERATED else name, []).append(each)
+            users.setdefault(PHOTOGRAPHS if name in GENERATED else name, []).append(each)
     return list(users.items())
 
 
@@ -147,7 +149,7 @@ def check_other(name: str, split: Split, config: CN, arguments: argparse.Namespa
     """Read every pair of a finite source once, or every photograph of DATA.PHOTOS."""
     title = f"{name}, {split}"
     try:
-        if name == "photographs":
+        if name == PHOTOGRAPHS:
             if not config.DATA.PHOTOS:
                 return SourceReport(f"{title}: none, textures are drawn")
             bank = TextureBank(config.DATA.PHOTOS, exclude=config.DATA.PHOTOS_EXCLUDE)

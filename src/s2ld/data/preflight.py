@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from s2ld.config import CN
 from s2ld.data.index import SceneIndex, index_files, narrow, read_index
+from s2ld.data.matrices import is_rotation
 from s2ld.data.megadepth import MegaDepthFiles
 from s2ld.data.photo_files import (
     PROBLEMS,
@@ -37,9 +38,6 @@ from s2ld.errors import S2LDError
 NO_DEPTH, NOT_RIGID = "all-zero depth", "pose not rigid"
 CHECKS = (*PROBLEMS, NO_DEPTH, NOT_RIGID)
 """Everything that is looked for, in the order of tables."""
-
-RIGID_TOLERANCE = 1e-3
-"""Largest difference of R Rᵀ from the identity, and of the last row from (0, 0, 0, 1)."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -155,12 +153,9 @@ def spread(
         yield from tqdm(pool.map(function, tasks, chunksize=8), title, len(tasks), unit=unit)
 
 
-def is_rigid(poses: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell of (n, 4, 4) poses which are a rotation and a translation."""
-    R = poses[:, :3, :3]
-    turns = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) <= RIGID_TOLERANCE
-    ends = np.abs(poses[:, 3] - [0, 0, 0, 1]).max(1) <= RIGID_TOLERANCE
-    return np.asarray(turns & ends & (np.linalg.det(R) > 0), bool)
+def is_rigid(pose: NDArray[np.float64]) -> bool:
+    """Tell whether a pose (4, 4) is a rotation and a translation."""
+    return is_rotation(pose[:3, :3]) and bool(np.array_equal(pose[3], (0, 0, 0, 1)))
 
 
 def _open(path: Path, where: MegaDepthFiles, config: CN) -> _Scene | SceneReport:
@@ -178,10 +173,9 @@ def _judge(scene: _Scene, found: dict[PhotoFiles, FileCheck]) -> tuple[SceneRepo
     """Return the report of a scene and which of its images (n,) have a problem."""
     lines: dict[str, list[str]] = {}
     bad = np.zeros(len(scene.index.image_paths), bool)
-    rigid = is_rigid(scene.index.poses)
     for image, files in scene.files.items():
         problems = dict(found[files].problems)
-        if not rigid[image]:
+        if not is_rigid(scene.index.poses[image]):
             problems[NOT_RIGID] = f"{scene.index.name}: the pose of {scene.index.image_paths[image]} is not rigid"
         bad[image] = bool(problems)
         for problem, line in problems.items():
