@@ -41,6 +41,8 @@ def test_files_are_what_the_index_says(written: Path) -> None:
         index = read_index(written / "index" / f"{name}.npz")
         assert len(index) >= 1
         assert index.pairs.max() < len(index.image_paths) <= 3
+        assert index.image_sizes is not None
+        assert index.image_sizes.tolist() == [[96, 72]] * len(index.image_paths)
         assert ((index.overlap > 0) & (index.overlap <= 1)).all()
         assert index.angle_deg is not None
         assert ((index.angle_deg > 0) & (index.angle_deg < 120)).all()

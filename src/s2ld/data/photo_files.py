@@ -117,7 +117,9 @@ def present_image(files: PhotoFiles) -> Path:
 
 def present_depth(files: PhotoFiles) -> Path:
     """Return the depth map's file; raises `UnreadableError` where there is none."""
-    if files.depth is None or not files.depth.is_file():
+    if files.depth is None or not files.named[1]:
+        raise unreadable("depth missing", f"{files.image}: the index names no depth map of it; training needs it")
+    if not files.depth.is_file():
         raise unreadable(
             "depth missing", f"{files.depth}: no such depth map (of {files.image}); training needs it, fetch the depths"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -149,7 +150,7 @@ def spread(
     if workers < 2:
         yield from map(function, tqdm(tasks, title, unit=unit))
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         yield from tqdm(pool.map(function, tasks, chunksize=8), title, len(tasks), unit=unit)
 
 

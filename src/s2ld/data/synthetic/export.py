@@ -91,7 +91,17 @@ def _write_scene(root: Path, name: str, scene: Scene, cameras: list[Camera], con
         )
     found = _find_pairs(scene, cameras, size, name)
     K, poses = np.stack([camera.K for camera in cameras]), np.stack([camera.pose for camera in cameras])
-    index = SceneIndex(name, np.array(images), np.array(depths), K, poses, found.pairs, found.overlap, found.angle)
+    index = SceneIndex(
+        name,
+        np.array(images),
+        np.array(depths),
+        K,
+        poses,
+        found.pairs,
+        found.overlap,
+        found.angle,
+        np.tile(np.array(size), (len(cameras), 1)),
+    )
     path = root / "index" / f"{name}.npz"
     write_index(index, path)
     return path
