@@ -57,10 +57,28 @@ def test_report_is_written_and_the_cache_is_reused(
     assert {name for name in names if name.startswith("pair")} == {f"pair_rank{rank:04d}.jpg" for rank in range(3)}
     content = json.loads((tmp_path / "dump/results.json").read_text())
     assert content["scores"] == pytest.approx(numbers)
-    again = main([*command, "EVAL.OPENCV_THRESHOLD", "1.0"])
+    again = main([*command, "EVAL.OPENCV_THRESHOLD", "1.0", "EVAL.BOOTSTRAP", "0"])
     assert "are kept" in capsys.readouterr().out
     assert again["matches"] == numbers["matches"]
+    assert {name for name in numbers if name not in again} == {n for n in numbers if n.endswith(("/low", "/high"))}
     assert main([*command, "--limit", "2"])["pairs"] == 2
+
+
+def test_estimators_repeats_and_a_sweep_are_measured_from_the_cache_by_processes(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(command)
+    settings = ["EVAL.ESTIMATORS", "['opencv_corrected', 'magsac']", "EVAL.REPEATS", "2"]
+    numbers = main([*command, *settings, "--sweep", "2,0.5", "--jobs", "2"])
+    printed = capsys.readouterr().out
+    assert "are kept" in printed
+    assert {"opencv_corrected/auc@5/spread", "magsac/inliers"} < numbers.keys()
+    assert "opencv/auc@5" not in numbers
+    assert "magsac            0.5" in printed
+    content = json.loads((tmp_path / "dump/results.json").read_text())
+    assert content["sweep"]["thresholds"] == [0.5, 2.0]
+    assert [one["repeats"] for one in content["protocol"]["estimators"]] == [2, 2]
+    assert (tmp_path / "dump/sweep.png").is_file()
 
 
 def test_homographies_are_scored_by_their_corners(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,6 +112,10 @@ def test_bad_input_is_one_line_and_status_2(command: list[str], capsys: pytest.C
         no_folder,
         ["EVAL.SEED", "-1"],
         ["--limit", "0"],
+        ["--jobs", "0"],
+        ["--sweep", "0.5,-1"],
+        ["--sweep", "wide"],
+        ["EVAL.ESTIMATORS", "['opencv', 'opencv']"],
         ["MODEL.MATCH.TRESHOLD", "0.1"],
         ["--weight", "absent.pt"],
         ["--device", "tpu9"],

@@ -17,8 +17,8 @@ from s2ld.evaluation.cache import CACHE_NAME, CacheHeader, PairPrediction, write
 from s2ld.evaluation.confidence import draw_precision, precision_curve
 from s2ld.evaluation.dump import read_dump
 from s2ld.evaluation.estimators import Pose
-from s2ld.evaluation.evaluate import as_numbers, evaluate
-from s2ld.evaluation.protocol import build_protocol
+from s2ld.evaluation.evaluate import evaluate
+from s2ld.evaluation.protocol import EvaluationSettings, build_protocol
 from s2ld.evaluation.report import draw_pose_curves, write_report
 
 K = np.array([[100.0, 0, 63.5], [0, 100, 47.5], [0, 0, 1]], np.float32)
@@ -31,6 +31,7 @@ class Sideways:
 
     name = "sideways"
     settings = "none"
+    threshold = confidence = 0.0
 
     def __call__(self, points0: np.ndarray, *_: object) -> Pose | None:
         return Pose(np.eye(3), T[:3, 3], np.ones(len(points0), bool)) if len(points0) else None
@@ -45,6 +46,7 @@ def made(number: int, confidence: list[float], wrong: list[float]) -> PairPredic
     return PairPrediction(names, (size, size), points0, points1, values, values, K, K, scale, scale, T)
 
 
+SETTINGS = EvaluationSettings((Sideways(),), resamples=20, repeats=2)
 PREDICTIONS = [made(0, [0.9, 0.2], [0.0, 30.0]), made(1, [], []), made(2, [0.7, 0.2], [0.0, 0.0])]
 
 
@@ -63,18 +65,16 @@ def folder(tmp_path: Path) -> Path:
     data = str(build_config((), settings).DATA.dump())
     header = CacheHeader("w.safetensors", "0123456789abcdef", "posed_pairs", 3, "", data, 0.05)
     write_cache(tmp_path / "dump" / CACHE_NAME, header, PREDICTIONS)
-    scores = evaluate(PREDICTIONS, [Sideways()], "edge", "resized", 0)
-    protocol = build_protocol(header, "", PREDICTIONS, [Sideways()], "edge", "resized", 0)
-    write_report(tmp_path / "dump", scores, protocol)
+    scores = evaluate(PREDICTIONS, SETTINGS)
+    write_report(tmp_path / "dump", scores, build_protocol(header, "", PREDICTIONS, SETTINGS))
     return tmp_path / "dump"
 
 
 def test_a_dump_is_read_as_it_was_measured(folder: Path) -> None:
     dump = read_dump(folder)
-    scores = evaluate(PREDICTIONS, [Sideways()], "edge", "resized", 0)
-    assert dump.numbers == pytest.approx(as_numbers(scores))
+    assert dump.numbers == pytest.approx(evaluate(PREDICTIONS, SETTINGS).numbers)
     assert dump.pose_errors == {"sideways": [pytest.approx(0, abs=1e-5), math.inf, pytest.approx(0, abs=1e-5)]}
-    assert dump.protocol == build_protocol(dump.header, "", PREDICTIONS, [Sideways()], "edge", "resized", 0)
+    assert dump.protocol == build_protocol(dump.header, "", PREDICTIONS, SETTINGS)
     assert [prediction.names[1] for prediction in dump.predictions([2, 0])] == ["2.png", "0.png"]
 
 

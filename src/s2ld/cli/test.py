@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,6 @@ from s2ld.pretrained import DEFAULT, resolve
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
     from s2ld.data.sample import PairSource
-    from s2ld.evaluation.estimators import Estimator
     from s2ld.evaluation.evaluate import Scores
     from s2ld.models.network import S2LD
 
@@ -45,11 +45,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--limit", type=int, metavar="N", help="only N pairs, evenly spread")
+    parser.add_argument(
+        "--sweep", metavar="PX,PX", help="also measure each estimator at these thresholds, e.g. 0.25,0.5,1,2"
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes that evaluate (default: the cores, if it pays)"
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
-    """Run the command and return its numbers by name (`s2ld.evaluation.evaluate.as_numbers`).
+    """Run the command and return its numbers by name (`s2ld.evaluation.evaluate.summarise`).
 
     Raises:
         S2LDError: bad arguments, configs, weights or data.
@@ -68,21 +74,24 @@ def script(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> dict[str, float]:
-    for name in ("threads", "limit"):
+    for name in ("threads", "limit", "jobs"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise S2LDError(f"--{name} must be at least 1, not {getattr(args, name)}")
     config = build_config([args.data_config, args.main_config], args.overrides)
     weight = resolve(args.weight or (DEFAULT if config.MODEL.BACKBONE.TYPE == "lite" else AUTHORS_WEIGHTS))
     folder = args.dump or Path("dump") / args.data_config.stem
     from s2ld.evaluation.cache import CACHE_NAME, read_cache
-    from s2ld.evaluation.estimators import build_estimators, build_homography_estimator
-    from s2ld.evaluation.evaluate import as_numbers, evaluate
+    from s2ld.evaluation.evaluate import evaluate
+    from s2ld.evaluation.parallel import choose_jobs
     from s2ld.evaluation.predict import build_header, predict_into_cache
-    from s2ld.evaluation.protocol import build_protocol
-    from s2ld.evaluation.report import to_text, write_report
+    from s2ld.evaluation.protocol import EvaluationSettings, build_protocol
+    from s2ld.evaluation.report import write_report
+    from s2ld.evaluation.sweep import sweep_table, sweep_thresholds
+    from s2ld.evaluation.tables import to_text
     from s2ld.files import make_folder
     from s2ld.matcher import choose_device
 
+    settings, thresholds = EvaluationSettings.of(config.EVAL), _thresholds(args.sweep)
     _set_threads(args.threads)
     device = choose_device(args.device)
     model = _load(weight, config).to(device)
@@ -92,18 +101,27 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     header = build_header(model, weight, source, config)
     if not predict_into_cache(model, source, cache, header, device, int(config.DATA.WORKERS)):
         print(f"predictions of the same weights and configs are kept: {cache}")
-    estimators, seed = build_estimators(config.EVAL), int(config.EVAL.SEED)
-    frame, unit = config.EVAL.PIXEL_FRAME, config.EVAL.THRESHOLD_UNIT
-    homography = build_homography_estimator(config.EVAL)
-    scores = evaluate(read_cache(cache), estimators, frame, unit, seed, header.pairs, homography)
-    named: list[Estimator] = [*estimators, *([homography] if scores.corners is not None else [])]
-    protocol = build_protocol(header, _run_time_settings(config), read_cache(cache), named, frame, unit, seed)
-    write_report(folder, scores, protocol)
+    jobs = args.jobs or choose_jobs(header.pairs)
+    scores = evaluate(read_cache(cache), settings, header.pairs, jobs)
+    sweep = sweep_thresholds(read_cache(cache), settings, thresholds, header.pairs, jobs) if thresholds else None
+    protocol = build_protocol(header, _run_time_settings(config), read_cache(cache), settings)
+    write_report(folder, scores, protocol, sweep)
     _draw_pairs(folder, source, scores)
-    numbers = as_numbers(scores)
-    print(to_text(numbers, protocol))
+    print(to_text(scores.numbers, protocol))
+    if sweep is not None:
+        print("", sweep_table(sweep), sep="\n")
     print(f"see {folder}")
-    return numbers
+    return scores.numbers
+
+
+def _thresholds(text: str | None) -> list[float]:
+    try:
+        thresholds = [float(part) for part in text.split(",")] if text is not None else []
+    except ValueError:
+        thresholds = [0.0]
+    if not all(0 < threshold < math.inf for threshold in thresholds):
+        raise S2LDError(f"--sweep is {text!r}; give thresholds above 0 px, such as 0.25,0.5,1,2")
+    return thresholds
 
 
 def _load(weight: Path, config: CN) -> S2LD:
@@ -148,16 +166,19 @@ def _set_threads(threads: int | None) -> None:
 
 
 def _draw_pairs(folder: Path, source: PairSource, scores: Scores) -> None:
-    """Draw the pairs of least and of largest pose error by the first estimator, matches coloured by their error."""
+    """Draw the pairs of least and of largest pose error by the first estimator, matches coloured by their error.
+
+    Pairs whose true pose is not known are left out.
+    """
     import numpy as np
 
     from s2ld.evaluation.cache import CACHE_NAME, read_cache
     from s2ld.evaluation.pictures import draw_pair
 
-    estimator = next(iter(scores.poses))
-    errors = [pair.pose_errors[estimator] for pair in scores.pairs]
+    outcomes = {i: list(pair.poses.values()) for i, pair in enumerate(scores.pairs) if pair.poses}
+    posed, errors = list(outcomes), [first.error for first, *_ in outcomes.values()]
     order = np.argsort(errors, kind="stable")
     ranks = sorted({rank % len(order) for rank in range(-PICTURES, PICTURES) if -len(order) <= rank < len(order)})
-    chosen = [int(order[rank]) for rank in ranks]
+    chosen = [posed[order[rank]] for rank in ranks]
     for rank, index, prediction in zip(ranks, chosen, read_cache(folder / CACHE_NAME, chosen), strict=True):
-        draw_pair(prediction, source[index], errors[index], folder / f"pair_rank{rank:04d}.jpg")
+        draw_pair(prediction, source[index], errors[order[rank]], folder / f"pair_rank{rank:04d}.jpg")

@@ -227,13 +227,18 @@ def _photometric() -> CN:
 
 def _evaluation() -> CN:
     c = CN()
-    c.OPENCV_THRESHOLD = 0.5  # px of THRESHOLD_UNIT: RANSAC inlier threshold
-    c.OPENCV_CONFIDENCE = 0.99999  # of OpenCV's RANSAC, for poses and homographies
+    c.BENCHMARK = ""  # name of the protocol, printed and stored with the numbers
+    c.ESTIMATORS = ["opencv", "poselib"]  # of opencv (LoFTR's exact form) | opencv_corrected | magsac | poselib
+    c.OPENCV_THRESHOLD = 0.5  # px of THRESHOLD_UNIT: RANSAC inlier threshold, of opencv_corrected too
+    c.OPENCV_CONFIDENCE = 0.99999  # of OpenCV's estimators, for poses and homographies
+    c.MAGSAC_THRESHOLD = 0.5  # px of THRESHOLD_UNIT
     c.POSELIB_THRESHOLD = 1.0  # px of THRESHOLD_UNIT
     c.HOMOGRAPHY_THRESHOLD = 3.0  # resized px: RANSAC inlier threshold, for pairs of one plane
     c.THRESHOLD_UNIT = "resized"  # px that the thresholds count: resized | image (LoFTR's lineage)
     c.PIXEL_FRAME = "edge"  # edge: (p + 1/2) scale - 1/2 | lineage: p scale, for published numbers
-    c.SEED = 0
+    c.SEED = 0  # of the first repeat; with 0 OpenCV gets the matches in their own order, else shuffled
+    c.REPEATS = 1  # of each estimation, with seeds SEED, SEED + 1, ...
+    c.BOOTSTRAP = 1000  # resamples of the pairs, for 95 % intervals; 0: none
     return c
 
 

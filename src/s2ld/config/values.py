@@ -117,9 +117,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATA.HPATCHES.SHORT_SIDE": _COUNT,
     "EVAL.OPENCV_THRESHOLD": _POSITIVE,
     "EVAL.OPENCV_CONFIDENCE": (1e-6, 1 - 1e-9),
+    "EVAL.MAGSAC_THRESHOLD": _POSITIVE,
     "EVAL.POSELIB_THRESHOLD": _POSITIVE,
     "EVAL.HOMOGRAPHY_THRESHOLD": _POSITIVE,
     "EVAL.SEED": (0, 2**31 - 1),
+    "EVAL.REPEATS": (1, 1000),
+    "EVAL.BOOTSTRAP": (0, 100_000),
 }
 """Least and largest value of every number, and of each number of a list."""
 
@@ -130,6 +133,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "DATA.MEGADEPTH.PRINCIPAL_POINT": ("integer", "half"),
     "TRAIN.PRECISION": ("32-true", "bf16-mixed", "16-mixed"),
     "DATA.ON_BAD_PAIR": ("skip", "stop"),
+    "EVAL.ESTIMATORS": ("opencv", "opencv_corrected", "magsac", "poselib"),
     "EVAL.THRESHOLD_UNIT": ("resized", "image"),
     "EVAL.PIXEL_FRAME": ("edge", "lineage"),
 }
@@ -157,6 +161,7 @@ ANY_LENGTH = frozenset(
     (
         *("MODEL.COARSE.LAYERS", "MODEL.FINE.LAYERS", "TRAIN.FREEZE", "TRAIN.MILESTONES"),
         *("DATA.TRAIN_SOURCES", "DATA.TRAIN_WEIGHTS", "DATA.VAL_SOURCES", "DATA.PHOTOS_EXCLUDE"),
+        "EVAL.ESTIMATORS",
     )
 )
 """Lists that need not be as long as their default."""

@@ -20,13 +20,13 @@ from s2ld.data.images import resize
 from s2ld.data.sample import PairSource
 from s2ld.errors import S2LDError
 from s2ld.evaluation.cache import CacheHeader, read_cache
-from s2ld.evaluation.estimators import build_estimators, build_homography_estimator
-from s2ld.evaluation.evaluate import as_numbers, evaluate
+from s2ld.evaluation.evaluate import evaluate
 from s2ld.evaluation.matchers import PairMatcher
 from s2ld.evaluation.metrics import AUC_THRESHOLDS
 from s2ld.evaluation.other_matchers import XFEAT_STAR
+from s2ld.evaluation.parallel import choose_jobs
 from s2ld.evaluation.predict import match_into_cache
-from s2ld.evaluation.protocol import EvaluationProtocol, build_protocol
+from s2ld.evaluation.protocol import EvaluationProtocol, EvaluationSettings, build_protocol
 from s2ld.files import whole_file
 from s2ld.types import ImageBatch
 
@@ -40,7 +40,7 @@ class MatcherRow:
 
     name: str
     numbers: dict[str, float]
-    """Scores by name (`as_numbers`)."""
+    """Scores by name (`summarise`)."""
     seconds: float
     """Median time of a pair at `TIMED_SIZE`."""
 
@@ -98,11 +98,9 @@ def _score(
     file = re.sub(r"[^a-z0-9]+", "_", matcher.name.lower().replace("*", "-star"))
     header, cache = _header(matcher, source, own), folder / f"{file}.h5"
     match_into_cache(matcher, source, cache, header, device, int(config.DATA.WORKERS))
-    estimators, homography = build_estimators(config.EVAL), build_homography_estimator(config.EVAL)
-    frame, unit, seed = config.EVAL.PIXEL_FRAME, config.EVAL.THRESHOLD_UNIT, int(config.EVAL.SEED)
-    scores = evaluate(read_cache(cache), estimators, frame, unit, seed, header.pairs, homography)
-    protocol = build_protocol(header, matcher.settings, read_cache(cache), estimators, frame, unit, seed)
-    return as_numbers(scores), protocol
+    settings = EvaluationSettings.of(config.EVAL)
+    scores = evaluate(read_cache(cache), settings, header.pairs, choose_jobs(header.pairs))
+    return scores.numbers, build_protocol(header, matcher.settings, read_cache(cache), settings)
 
 
 def _header(matcher: PairMatcher, source: PairSource, config: CN) -> CacheHeader:

@@ -87,6 +87,13 @@ class PairPrediction:
     homography: FloatArray | None = None
     """(3, 3) true one from resized px of image 0 to those of image 1, any scale; None unless the pair shows one plane.
     """
+    source: str = ""
+    """Data source, with the kind of the pair where it tells one, e.g. hpatches/viewpoint."""
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether the true pose is known."""
+        return bool(np.isfinite(self.T_0to1).all())
 
 
 def write_cache(path: str | Path, header: CacheHeader, predictions: Iterable[PairPrediction]) -> None:
@@ -130,6 +137,7 @@ def _group_name(index: int) -> str:
 def _write_pair(group: Any, prediction: PairPrediction) -> None:
     group.attrs["names"] = list(prediction.names)
     group.attrs["sizes"] = prediction.sizes
+    group.attrs["source"] = prediction.source
     for key in ARRAYS:
         group[key] = getattr(prediction, key)
     if prediction.truth is not None:
@@ -148,4 +156,5 @@ def _read_pair(group: Any) -> PairPrediction:
     arrays = {key: group[key][()] for key in ARRAYS}
     homography = group["homography"][()] if "homography" in group else None
     sizes = ((width0, height0), (width1, height1))
-    return PairPrediction((name0, name1), sizes, **arrays, truth=truth, homography=homography)
+    source = str(group.attrs.get("source", ""))  # caches of before this attribute have none
+    return PairPrediction((name0, name1), sizes, **arrays, truth=truth, homography=homography, source=source)

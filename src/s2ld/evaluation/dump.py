@@ -30,7 +30,7 @@ class Dump:
     header: CacheHeader
     protocol: EvaluationProtocol
     numbers: dict[str, float]
-    """As `s2ld.evaluation.evaluate.as_numbers` names them; NaN where one could not be measured."""
+    """As `s2ld.evaluation.evaluate.summarise` names them; NaN where one could not be measured."""
     pose_errors: dict[str, list[float]]
     """By estimator, of each pair: degrees, in the order of the source, infinite without a pose."""
 
@@ -75,8 +75,7 @@ def read_dump(folder: str | Path) -> Dump:
         raise S2LDError(f"{folder}: no dump of test.py here ({CACHE_NAME}); make one with test.py ... --dump {folder}")
     try:
         content = json.loads((folder / RESULTS_NAME).read_text())
-        settings = {**content["protocol"], "estimators": tuple(content["protocol"]["estimators"])}
-        protocol = EvaluationProtocol(**settings)
+        protocol = EvaluationProtocol.of(content["protocol"])
         numbers = {name: math.nan if value is None else float(value) for name, value in content["scores"].items()}
         pose_errors = _read_pose_errors(folder / ROWS_NAME)
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:

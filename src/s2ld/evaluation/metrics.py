@@ -15,7 +15,7 @@ from s2ld.evaluation.cache import PairPrediction, PairTruth
 from s2ld.evaluation.estimators import Pose
 from s2ld.geometry.camera import PixelFrame, rescale_intrinsics, resized_to_image
 from s2ld.geometry.epipolar import essential, symmetric_epipolar_distance
-from s2ld.geometry.homography import corner_error
+from s2ld.geometry.homography import apply_homography, corner_error
 from s2ld.geometry.pose import pose_error
 from s2ld.types import FloatArray
 
@@ -27,6 +27,8 @@ PRECISION_THRESHOLDS = (1e-4, 5e-4)
 """Squared symmetric epipolar distance in normalised coordinates."""
 CORNER_THRESHOLDS = (3.0, 5.0, 10.0)
 """Resized px, of the mean error of the four corners."""
+MMA_THRESHOLDS = tuple(float(px) for px in range(1, 11))
+"""Px of image 1 as given, not resized."""
 ENDPOINT_THRESHOLDS = (1.0, 3.0, 5.0)
 """Resized px."""
 REPEATABILITY_RADIUS = 3.0
@@ -93,20 +95,18 @@ def pose_auc(errors: Sequence[float], thresholds: Sequence[float] = AUC_THRESHOL
     """Return the areas under the recall curve of the pose error up to each threshold, in [0, 1].
 
     As SuperGlue (Sarlin et al., CVPR 2020) and LoFTR define it: recall over error is linear between the sorted errors,
-    with recall i / n at the i-th and 0 at 0, constant from the last error below the threshold up to the threshold.
+    with recall i / n at the i-th and 0 at 0, constant from the last error below the threshold up to the threshold. The
+    trapezoids add up to the mean of max(0, 1 - error / threshold) and half a pair's share of the last error.
 
     Args:
         errors: degrees, infinite for no pose; at least one.
         thresholds: in the unit of the errors.
     """
-    error = np.concatenate([[0.0], np.sort(np.asarray(errors, np.float64))])
-    recall = np.arange(len(error)) / len(errors)
+    error = np.asarray(errors, np.float64)
     areas = []
     for threshold in thresholds:
-        below = int(np.searchsorted(error, threshold))
-        x = np.append(error[:below], threshold)
-        y = np.append(recall[:below], recall[below - 1])
-        areas.append(float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / threshold))
+        below = error[error < threshold]
+        areas.append(float((np.sum(threshold - below) + below.max(initial=0.0) / 2) / (len(error) * threshold)))
     return areas
 
 
@@ -131,6 +131,21 @@ def homography_error(H: FloatArray | None, H_true: FloatArray, size: tuple[int, 
 def corner_auc(errors: Sequence[float]) -> list[float]:
     """Return the areas under the recall curve of `homography_error` up to `CORNER_THRESHOLDS`, as `pose_auc` does."""
     return pose_auc(errors, CORNER_THRESHOLDS)
+
+
+def reprojection_errors(pair: PairPrediction) -> FloatArray:
+    """Return the distances (M,) of the points 1 of a pair of one plane from where the true homography takes points 0.
+
+    Px of image 1 as given, so that MMA, the share of matches below a distance (D2-Net, Dusmanu et al., CVPR 2019), does
+    not depend on the size that a matcher works at.
+
+    Raises:
+        ValueError: the pair has no homography.
+    """
+    if pair.homography is None:
+        raise ValueError("the pair has no homography")
+    H, points0 = (torch.from_numpy(np.asarray(array, np.float64)) for array in (pair.homography, pair.points0))
+    return np.asarray(np.linalg.norm((apply_homography(H, points0).numpy() - pair.points1) * pair.scale1, axis=1))
 
 
 def endpoint_errors(points1: FloatArray, truth: PairTruth) -> FloatArray:

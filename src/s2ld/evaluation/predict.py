@@ -112,6 +112,7 @@ def _to_arrays(matched: MatchedPair, batch: PairBatch, tolerance: float) -> Pair
         _numpy(batch.T_0to1[0]),
         None if batch.view0.depth is None else _truth(matched, batch, tolerance),
         None if batch.homography is None else _numpy(batch.homography[0]),
+        batch.sources[0],
     )
 
 

@@ -1,21 +1,94 @@
-"""What a number of an evaluation was measured with; it is printed beside the numbers and written into every report."""
+"""What a number of an evaluation is measured with; it is printed beside the numbers and written into every report."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
+from s2ld.config import CN
 from s2ld.evaluation.cache import CacheHeader, PairPrediction
-from s2ld.evaluation.estimators import Estimator
+from s2ld.evaluation.estimators import (
+    Estimator,
+    HomographyRansac,
+    PoseEstimator,
+    build_estimators,
+    build_homography_estimator,
+)
+from s2ld.evaluation.intervals import COVERAGE
 from s2ld.evaluation.metrics import AUC_THRESHOLDS, PRECISION_THRESHOLDS, ThresholdUnit
 from s2ld.geometry.camera import PixelFrame
+
+HOMOGRAPHY = HomographyRansac()
+"""The protocol of LoFTR."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How predictions are scored: the EVAL node of a config, in which each benchmark has its own."""
+
+    estimators: tuple[PoseEstimator, ...]
+    frame: PixelFrame = "edge"
+    """How points go from resized to image px."""
+    unit: ThresholdUnit = "resized"
+    """Which px the thresholds of `estimators` count."""
+    homography: HomographyRansac = HOMOGRAPHY
+    """For pairs of one plane, in resized px whatever the unit."""
+    seed: int = 0
+    repeats: int = 1
+    """Of each estimation."""
+    resamples: int = 0
+    """Of the bootstrap over pairs, 0: no intervals."""
+    benchmark: str = ""
+    """Name of the protocol."""
+
+    @classmethod
+    def of(cls, config: CN) -> EvaluationSettings:
+        """Return the settings of the EVAL node of a config.
+
+        Raises:
+            S2LDError: what `build_estimators` says.
+        """
+        return cls(
+            tuple(build_estimators(config)),
+            config.PIXEL_FRAME,
+            config.THRESHOLD_UNIT,
+            build_homography_estimator(config),
+            int(config.SEED),
+            int(config.REPEATS),
+            int(config.BOOTSTRAP),
+            config.BENCHMARK,
+        )
+
+    @property
+    def seeds(self) -> range:
+        """Of the repeats."""
+        return range(self.seed, self.seed + self.repeats)
+
+
+@dataclass(frozen=True)
+class EstimatorProtocol:
+    """One estimator."""
+
+    name: str
+    threshold: float
+    """Px; of poses in the unit of the protocol, of homographies in resized px."""
+    confidence: float
+    repeats: int
+    settings: str
+    """All of it, as text for people."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.settings}" + (f"; {self.repeats} repeats" if self.repeats > 1 else "")
 
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
     """Everything that changes the numbers, as text for people."""
 
+    benchmark: str
+    """Name of the protocol."""
     data: str
     """Name of the source and number of pairs."""
     resolution: str
@@ -24,14 +97,23 @@ class EvaluationProtocol:
     """Name and digest of the weight file."""
     matching: str
     """Settings of the network that a weight file does not fix."""
-    estimators: tuple[str, ...]
-    """Name and settings of each."""
+    estimators: tuple[EstimatorProtocol, ...]
     pose_error: str
     precision: str
     thresholds: str
     """Which px they count."""
     pixel_frame: str
     seed: int
+    intervals: str
+
+    @classmethod
+    def of(cls, saved: Mapping[str, Any]) -> EvaluationProtocol:
+        """Return the protocol of a result file (``dataclasses.asdict`` of one).
+
+        Raises:
+            TypeError: a field is missing or unknown.
+        """
+        return cls(**{**saved, "estimators": tuple(EstimatorProtocol(**one) for one in saved["estimators"])})
 
     def lines(self) -> list[str]:
         """Return one "name: value" line for each field, one for each estimator."""
@@ -44,36 +126,52 @@ class EvaluationProtocol:
 
 
 def build_protocol(
-    header: CacheHeader,
-    matching: str,
-    predictions: Iterable[PairPrediction],
-    estimators: Sequence[Estimator],
-    frame: PixelFrame,
-    unit: ThresholdUnit,
-    seed: int,
+    header: CacheHeader, matching: str, predictions: Iterable[PairPrediction], settings: EvaluationSettings
 ) -> EvaluationProtocol:
-    """Describe an evaluation of a cache; `matching` are the settings of the network that a weight file does not fix."""
+    """Describe an evaluation of a cache.
+
+    Args:
+        header: of the cache.
+        matching: settings of the network that a weight file does not fix.
+        predictions: those of the cache.
+        settings: how they are scored.
+    """
     frames = {
         "edge": "edge: (p + 1/2) scale - 1/2, pixel edges aligned",
         "lineage": "lineage: p scale, as published numbers",
     }
     angles, distances = (", ".join(f"{t:g}" for t in ts) for ts in (AUC_THRESHOLDS, PRECISION_THRESHOLDS))
+    resolution, posed, planes = _survey(predictions)
+    resized = settings.unit == "resized"
+    used: list[Estimator] = [*(settings.estimators if posed else ()), *([settings.homography] if planes else ())]
     return EvaluationProtocol(
+        benchmark=settings.benchmark or "no name (EVAL.BENCHMARK)",
         data=f"{header.source}, {header.pairs} pairs",
-        resolution=_resolution(predictions),
+        resolution=resolution,
         weights=f"{header.weights} (sha256 {header.digest[:12]})",
         matching=matching,
-        estimators=tuple(f"{estimator.name}: {estimator.settings}" for estimator in estimators),
+        estimators=tuple(
+            EstimatorProtocol(one.name, one.threshold, one.confidence, settings.repeats, one.settings) for one in used
+        ),
         pose_error=f"max(rotation, translation folded at 90) in degrees, AUC at {angles}; no pose is infinite",
-        precision=f"squared symmetric epipolar distance, normalised coordinates, below {distances}; mean over pairs",
-        thresholds=f"of the estimators in px of the {'resized images' if unit == 'resized' else 'images as given'}",
-        pixel_frame=frames[frame],
-        seed=seed,
+        precision=f"squared symmetric epipolar distance, normalised coordinates, below {distances}; mean over pairs; "
+        "precision@5e-4 is what the paper's table calls MMA@5E-4",
+        thresholds=f"of the estimators in px of the {'resized images' if resized else 'images as given'}",
+        pixel_frame=frames[settings.frame],
+        seed=settings.seed,
+        intervals=f"{COVERAGE:.0%}, percentiles of {settings.resamples} bootstrap resamples of the pairs"
+        if settings.resamples
+        else "none",
     )
 
 
-def _resolution(predictions: Iterable[PairPrediction]) -> str:
-    """Name the three commonest sizes."""
-    sizes = Counter(size for prediction in predictions for size in prediction.sizes)
+def _survey(predictions: Iterable[PairPrediction]) -> tuple[str, bool, bool]:
+    """Name the three commonest sizes, and tell whether any pair has a pose, and a homography."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    posed = planes = False
+    for prediction in predictions:
+        sizes.update(prediction.sizes)
+        posed |= prediction.has_pose
+        planes |= prediction.homography is not None
     shown = ", ".join(f"{width}x{height}" for (width, height), _ in sizes.most_common(3))
-    return f"{shown} px" + (f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else "")
+    return f"{shown} px" + (f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""), posed, planes

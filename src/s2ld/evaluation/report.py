@@ -1,4 +1,4 @@
-"""Scores as a printed table, JSON, CSV, a row for a Markdown table, and a picture."""
+"""An evaluation as files: JSON, CSV, Markdown and pictures."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from s2ld.evaluation.evaluate import Scores, as_numbers, threshold_name
-from s2ld.evaluation.metrics import AUC_THRESHOLDS, PRECISION_THRESHOLDS, pose_auc
+from s2ld.evaluation.evaluate import KINDS, Scores, threshold_name
+from s2ld.evaluation.metrics import AUC_THRESHOLDS, MMA_THRESHOLDS, PRECISION_THRESHOLDS, pose_auc
+from s2ld.evaluation.pair_scores import PairScores
 from s2ld.evaluation.protocol import EvaluationProtocol
-from s2ld.viz.curves import draw_cumulative
+from s2ld.evaluation.sweep import Sweep, draw_sweep
+from s2ld.evaluation.tables import to_markdown, to_text
+from s2ld.files import whole_file
+from s2ld.viz.curves import draw_cumulative, draw_shares
+
+__all__ = ["draw_pose_curves", "to_text", "write_report"]
 
 RESULTS_NAME = "results.json"
 ROWS_NAME = "results.csv"
@@ -24,53 +30,36 @@ POSE_ERROR = "/pose_error_deg"
 CURVE_END = 30.0  # degrees, right end of the picture
 
 
-def to_text(numbers: Mapping[str, float], protocol: EvaluationProtocol) -> str:
-    """Return the table as it is printed, the protocol above it; shares and areas in per cent.
+def write_report(folder: str | Path, scores: Scores, protocol: EvaluationProtocol, sweep: Sweep | None = None) -> None:
+    """Write results.json, results.csv (a line a pair), table.md and the pictures that there is something for.
 
-    Args:
-        numbers: the scores by name (`as_numbers`).
-        protocol: what they were measured with.
+    Those are curve.png (pose errors), mma.png (pairs of one plane) and sweep.png.
+
+    Raises:
+        S2LDError: a file cannot be written.
     """
-    lines = [f"  {line}" for line in protocol.lines()]
-    header = ["estimator", *(f"AUC@{threshold:g}" for threshold in AUC_THRESHOLDS), "no pose"]
-    rows = []
-    for name in (key.removesuffix("/failed") for key in numbers if key.endswith("/failed")):
-        areas = (f"{numbers[f'{name}/auc@{threshold:g}']:.2f}" for threshold in AUC_THRESHOLDS)
-        rows.append([name, *areas, f"{numbers[f'{name}/failed']:.1f} %"])
-    lines += ["", *_align([header, *rows]), ""]
-    precisions = (f"precision@{threshold_name(threshold)}" for threshold in PRECISION_THRESHOLDS)
-    lines.append(
-        "  ".join(f"{name} {numbers[name]:.2f}" for name in precisions) + f"  matches a pair {numbers['matches']:.0f}"
-    )
-    for group in ("endpoint/", "corner/"):
-        parts = [(name, value) for name, value in numbers.items() if name.startswith(group)]
-        if parts:
-            shown = (f"{name.removeprefix(group)} {value:.2f}" for name, value in parts)
-            lines.append(f"{group.removesuffix('/')}: {'  '.join(shown)}")
-    return "\n".join(lines)
-
-
-def to_markdown(scores: Scores, protocol: EvaluationProtocol) -> str:
-    """Return a Markdown table of one row (per cent) and, below it, the protocol."""
-    numbers = as_numbers(scores)
-    head, rule = list(numbers), ["---"] * len(numbers)
-    cells = [f"{value:.2f}".removesuffix(".00") for value in numbers.values()]
-    table = [f"| {' | '.join(row)} |" for row in (head, rule, cells)]
-    return "\n".join([*table, "", "Protocol: " + "; ".join(protocol.lines()) + ".", ""])
-
-
-def write_report(folder: str | Path, scores: Scores, protocol: EvaluationProtocol) -> None:
-    """Write results.json, results.csv (a line a pair), table.md and curve.png into `folder`."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     # JSON knows no NaN: a number that could not be measured is null
-    numbers = {name: value if math.isfinite(value) else None for name, value in as_numbers(scores).items()}
-    content = {"protocol": asdict(protocol), "scores": numbers}
-    (folder / RESULTS_NAME).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    (folder / "table.md").write_text(to_markdown(scores, protocol))
-    _write_csv(folder / ROWS_NAME, scores)
-    errors = {name: [pair.pose_errors[name] for pair in scores.pairs] for name in scores.poses}
-    draw_pose_curves(errors, protocol).savefig(folder / "curve.png")
+    numbers = {name: value if math.isfinite(value) else None for name, value in scores.numbers.items()}
+    content = {"protocol": asdict(protocol), "scores": numbers} | ({"sweep": asdict(sweep)} if sweep else {})
+    with whole_file(folder / RESULTS_NAME) as part:
+        part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    with whole_file(folder / "table.md") as part:
+        part.write_text(to_markdown(scores.numbers, protocol))
+    with whole_file(folder / ROWS_NAME) as part:
+        _write_csv(part, scores.pairs)
+    posed = [pair.poses for pair in scores.pairs if pair.poses is not None]
+    figures: dict[str, Figure] = {}
+    if posed:
+        errors = {name: [poses[name].error for poses in posed] for name in posed[0]}
+        figures["curve"] = draw_pose_curves(errors, protocol)
+    if "mma@1px" in scores.numbers:
+        figures["mma"] = draw_mma(scores.numbers, protocol)
+    if sweep is not None:
+        figures["sweep"] = draw_sweep(sweep, f"{protocol.data}; {protocol.weights}")
+    for name, figure in figures.items():
+        with whole_file(folder / f"{name}.png") as part:
+            figure.savefig(part, format="png")
 
 
 def draw_pose_curves(errors: Mapping[str, Sequence[float]], protocol: EvaluationProtocol) -> Figure:
@@ -88,31 +77,46 @@ def draw_pose_curves(errors: Mapping[str, Sequence[float]], protocol: Evaluation
     return draw_cumulative(labelled, CURVE_END, AUC_THRESHOLDS, "pose error, degrees", title)
 
 
-def _write_csv(path: Path, scores: Scores) -> None:
-    estimators = list(scores.poses)
-    columns = ["image0", "image1", "matches"]
-    columns += [f"precision@{threshold_name(threshold)}" for threshold in PRECISION_THRESHOLDS]
-    columns += [f"{name}{POSE_ERROR}" for name in estimators]
-    columns += ["endpoint/median_px", "endpoint/repeatability"] if scores.endpoint is not None else []
-    columns += ["corner/error_px"] if scores.corners is not None else []
+def draw_mma(numbers: Mapping[str, float], protocol: EvaluationProtocol) -> Figure:
+    """Draw the mean share of matches within x px of the true homography, for all pairs and for each kind.
+
+    Args:
+        numbers: the scores by name (`summarise`), of pairs of one plane.
+        protocol: of which data and weights go above.
+    """
+    prefixes = {"all pairs": "mma", **{kind: f"mma/{kind}" for kind in KINDS if f"mma/{kind}@1px" in numbers}}
+    curves = {
+        label: np.array([numbers[f"{prefix}@{px:g}px"] for px in MMA_THRESHOLDS]) / 100
+        for label, prefix in prefixes.items()
+    }
+    title = f"{protocol.data}; {protocol.weights}"
+    return draw_shares(np.array(MMA_THRESHOLDS), curves, "reprojection error, px of image 1 as given", title, "MMA, %")
+
+
+def _write_csv(path: Path, pairs: Sequence[PairScores]) -> None:
+    rows = [_row(pair) for pair in pairs]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        for pair in scores.pairs:
-            row: list[object] = [*pair.names, pair.matches, *(f"{value:.6g}" for value in pair.precisions)]
-            row += [f"{pair.pose_errors[name]:.6g}" for name in estimators]
-            if scores.endpoint is not None:
-                finite = pair.endpoint[np.isfinite(pair.endpoint)] if pair.endpoint is not None else np.zeros(0)
-                row += [f"{np.median(finite):.6g}" if len(finite) else ""]
-                row += ["" if pair.repeatability is None else f"{pair.repeatability:.6g}"]
-            if scores.corners is not None:
-                row += ["" if pair.corner_error is None else f"{pair.corner_error:.6g}"]
-            writer.writerow(row)
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
-def _align(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
+def _row(pair: PairScores) -> dict[str, object]:
+    """Return the line of a pair; what it has no number of is left out. Errors are medians over repeats."""
+    row: dict[str, float] = {}
+    for threshold, value in zip(PRECISION_THRESHOLDS, pair.precisions or (), strict=bool(pair.precisions)):
+        row[f"precision@{threshold_name(threshold)}"] = value
+    for name, outcome in (pair.poses or {}).items():
+        row[f"{name}{POSE_ERROR}"] = outcome.error
+        row[f"{name}/inliers"] = float(np.mean(outcome.inliers))
+    if pair.endpoint is not None and np.isfinite(pair.endpoint).any():
+        row["endpoint/median_px"] = float(np.median(pair.endpoint[np.isfinite(pair.endpoint)]))
+    if pair.repeatability is not None:
+        row["endpoint/repeatability"] = pair.repeatability
+    if pair.corner_error is not None:
+        row["corner/error_px"] = pair.corner_error
+    for threshold, value in zip(MMA_THRESHOLDS, pair.mma or (), strict=bool(pair.mma)):
+        row[f"mma@{threshold:g}px"] = value
+    shown = {name: f"{value:.6g}" for name, value in row.items()}
+    return {"image0": pair.names[0], "image1": pair.names[1], "source": pair.source, "matches": pair.matches, **shown}

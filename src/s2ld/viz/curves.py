@@ -37,7 +37,9 @@ def draw_cumulative(
     return figure
 
 
-def draw_shares(x: FloatArray, shares: Mapping[str, FloatArray], label: str, title: str = "") -> Figure:
+def draw_shares(
+    x: FloatArray, shares: Mapping[str, FloatArray], label: str, title: str = "", share_label: str = "share, %"
+) -> Figure:
     """Draw shares over a common x, a line for each entry.
 
     Args:
@@ -45,12 +47,13 @@ def draw_shares(x: FloatArray, shares: Mapping[str, FloatArray], label: str, tit
         shares: (Q,) in [0, 1], by the text in the legend.
         label: name and unit of `x`.
         title: drawn above.
+        share_label: name of the shares.
     """
     figure = _figure()
     axes = figure.add_subplot()
     for name, share in shares.items():
         axes.plot(x, 100 * share, label=name)
-    axes.set(ylim=(0, 100), xlabel=label, ylabel="share, %")
+    axes.set(ylim=(0, 100), xlabel=label, ylabel=share_label)
     axes.set_title(title, fontsize=8, parse_math=False)
     axes.legend(fontsize=8)
     return figure
