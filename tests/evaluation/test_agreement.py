@@ -20,6 +20,7 @@ from s2ld.evaluation.metrics import (
     MMA_THRESHOLDS,
     PRECISION_THRESHOLDS,
     epipolar_distances,
+    has_pose,
     homography_error,
     pose_auc,
     pose_error_degrees,
@@ -196,7 +197,7 @@ def test_an_evaluation_from_end_to_end() -> None:
     answers: dict[float, tuple[np.ndarray, np.ndarray] | None] = {}
     expected_errors = []
     for number, prediction in enumerate(pairs):
-        if not prediction.has_pose:
+        if not has_pose(prediction):
             continue
         T = prediction.T_0to1.astype(float)
         answer = None if number % 5 == 4 or not len(prediction.points0) else (rotation(rng, 8.0) @ T[:3, :3], T[:3, 3])
@@ -213,7 +214,7 @@ def test_an_evaluation_from_end_to_end() -> None:
         low, high = slow.interval(lambda c, a=angle: slow.recall_area([expected_errors[i] for i in c], a), draws)  # type: ignore[misc]
         check(scores, f"replay/auc@{angle:g}/low", low)
         check(scores, f"replay/auc@{angle:g}/high", high)
-    posed = [prediction for prediction in pairs if prediction.has_pose]
+    posed = [prediction for prediction in pairs if has_pose(prediction)]
     for threshold, name in zip(PRECISION_THRESHOLDS, ("1e-4", "5e-4"), strict=True):
         shares = [slow.share(slow_distances(prediction, "edge"), threshold) for prediction in posed]
         check(scores, f"precision@{name}", slow.mean(shares))

@@ -87,6 +87,19 @@ def test_curve_of_pose_errors_rises_to_the_share_of_pairs(folder: Path) -> None:
     assert "sideways: AUC@5/10/20 66.7/66.7/66.7" in axes.get_legend().get_texts()[0].get_text()
 
 
+def test_pairs_without_a_pose_are_told_from_those_without_an_estimate(folder: Path) -> None:
+    header, unknown = read_dump(folder).header, np.full((4, 4), np.nan, np.float32)
+    predictions = [PREDICTIONS[0], PREDICTIONS[1], dataclasses.replace(PREDICTIONS[2], T_0to1=unknown)]
+    write_report(folder, evaluate(predictions, SETTINGS), build_protocol(header, "", predictions, SETTINGS))
+    dump = read_dump(folder)
+    assert dump.pose_errors["sideways"][1:] == [math.inf, pytest.approx(math.nan, nan_ok=True)]
+    (axes,) = draw_pose_curves(dump.pose_errors, dump.protocol).axes
+    assert axes.lines[0].get_ydata()[-1] == pytest.approx(50)
+    predictions = [dataclasses.replace(one, T_0to1=unknown) for one in PREDICTIONS]
+    write_report(folder, evaluate(predictions, SETTINGS), build_protocol(header, "", predictions, SETTINGS))
+    assert read_dump(folder).pose_errors == {}
+
+
 def test_images_come_from_the_source_of_the_header(folder: Path) -> None:
     dump = read_dump(folder)
     source = dump.source(root=folder.parent)

@@ -269,6 +269,7 @@ def test_report_files_agree_with_the_scores(tmp_path: Path) -> None:
     assert table.splitlines()[0] == "| Method | Type | AUC@5° | AUC@10° | AUC@20° | MMA@5E-4 |"  # as in the README
     areas = " | ".join(f"{result.numbers[f'poselib/auc@{angle}']:.2f}%" for angle in (5, 10, 20))
     assert f"| w, poselib | Sparse-to-Dense | {areas} | {result.numbers['precision@5e-4']:.2f}% |" in table
+    assert "| w, opencv | Dense |" in to_markdown(result.numbers, protocol(), "Dense")
     low, high = (f"{result.numbers[f'opencv/auc@5/{end}']:.2f}" for end in ("low", "high"))
     assert f" | {low} to {high} | " in table
 

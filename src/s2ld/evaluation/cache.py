@@ -81,19 +81,14 @@ class PairPrediction:
     scale1: FloatArray
     """(2,)."""
     T_0to1: FloatArray
-    """(4, 4)."""
+    """(4, 4), all NaN where the pose is not known."""
     truth: PairTruth | None = None
     """None where the source has no depth."""
     homography: FloatArray | None = None
     """(3, 3) true one from resized px of image 0 to those of image 1, any scale; None unless the pair shows one plane.
     """
     source: str = ""
-    """Data source, with the kind of the pair where it tells one, e.g. hpatches/viewpoint."""
-
-    @property
-    def has_pose(self) -> bool:
-        """Whether the true pose is known."""
-        return bool(np.isfinite(self.T_0to1).all())
+    """Data source that the pair comes from, e.g. hpatches/viewpoint; empty where it has no name."""
 
 
 def write_cache(path: str | Path, header: CacheHeader, predictions: Iterable[PairPrediction]) -> None:
@@ -156,5 +151,5 @@ def _read_pair(group: Any) -> PairPrediction:
     arrays = {key: group[key][()] for key in ARRAYS}
     homography = group["homography"][()] if "homography" in group else None
     sizes = ((width0, height0), (width1, height1))
-    source = str(group.attrs.get("source", ""))  # caches of before this attribute have none
+    source = str(group.attrs.get("source", ""))
     return PairPrediction((name0, name1), sizes, **arrays, truth=truth, homography=homography, source=source)

@@ -32,7 +32,8 @@ class Dump:
     numbers: dict[str, float]
     """As `s2ld.evaluation.evaluate.summarise` names them; NaN where one could not be measured."""
     pose_errors: dict[str, list[float]]
-    """By estimator, of each pair: degrees, in the order of the source, infinite without a pose."""
+    """By estimator, of each pair: degrees, in the order of the source, infinite without a pose and NaN
+    where the true one is not known; empty where it is known of no pair."""
 
     def predictions(self, indices: Sequence[int] | None = None) -> Iterator[PairPrediction]:
         """Yield the predictions of all pairs, or those of some `indices`."""
@@ -81,7 +82,7 @@ def read_dump(folder: str | Path) -> Dump:
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise S2LDError(f"{folder}: a damaged or unfinished dump ({reason}); run test.py again") from error
-    if not pose_errors or any(len(errors) != header.pairs for errors in pose_errors.values()):
+    if any(len(errors) != header.pairs for errors in pose_errors.values()):
         raise S2LDError(f"{folder}: {ROWS_NAME} is not of the {header.pairs} pairs in {CACHE_NAME}; run test.py again")
     return Dump(folder, header, protocol, numbers, pose_errors)
 
@@ -90,7 +91,7 @@ def _read_pose_errors(path: Path) -> dict[str, list[float]]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     columns = [name for name in (rows[0] if rows else {}) if name.endswith(POSE_ERROR)]
-    return {name.removesuffix(POSE_ERROR): [float(row[name]) for row in rows] for name in columns}
+    return {name.removesuffix(POSE_ERROR): [float(row[name] or "nan") for row in rows] for name in columns}
 
 
 def _start_paths_from(root: Path, config: CN) -> None:

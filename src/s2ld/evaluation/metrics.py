@@ -49,6 +49,11 @@ class PosedMatches:
     """(3, 3)."""
 
 
+def has_pose(pair: PairPrediction) -> bool:
+    """Return whether the true pose of a pair is known."""
+    return bool(np.isfinite(pair.T_0to1).all())
+
+
 def posed_matches(pair: PairPrediction, frame: PixelFrame, unit: ThresholdUnit) -> PosedMatches:
     """Take a prediction to the images' own frame, and express that in the unit of the thresholds.
 

@@ -13,6 +13,7 @@ from s2ld.evaluation.metrics import (
     REPEATABILITY_RADIUS,
     endpoint_errors,
     epipolar_distances,
+    has_pose,
     homography_error,
     pose_error_degrees,
     posed_matches,
@@ -75,7 +76,7 @@ def evaluate_pair(prediction: PairPrediction, settings: EvaluationSettings) -> P
     Raises:
         S2LDError: unknown pixel frame or unit of thresholds.
     """
-    poses, precisions = _by_pose(prediction, settings) if prediction.has_pose else (None, None)
+    poses, precisions = _by_pose(prediction, settings) if has_pose(prediction) else (None, None)
     endpoint, repeatability, corners, mma = None, None, None, None
     if prediction.truth is not None:
         endpoint = endpoint_errors(prediction.points1, prediction.truth)

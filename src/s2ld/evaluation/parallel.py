@@ -47,7 +47,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], jobs:
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) > AHEAD * jobs:
+            while waiting and (waiting[0].done() or len(waiting) > AHEAD * jobs):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -17,7 +17,7 @@ from s2ld.evaluation.estimators import (
     build_homography_estimator,
 )
 from s2ld.evaluation.intervals import COVERAGE
-from s2ld.evaluation.metrics import AUC_THRESHOLDS, PRECISION_THRESHOLDS, ThresholdUnit
+from s2ld.evaluation.metrics import AUC_THRESHOLDS, PRECISION_THRESHOLDS, ThresholdUnit, has_pose
 from s2ld.geometry.camera import PixelFrame
 
 HOMOGRAPHY = HomographyRansac()
@@ -171,7 +171,7 @@ def _survey(predictions: Iterable[PairPrediction]) -> tuple[str, bool, bool]:
     posed = planes = False
     for prediction in predictions:
         sizes.update(prediction.sizes)
-        posed |= prediction.has_pose
+        posed |= has_pose(prediction)
         planes |= prediction.homography is not None
     shown = ", ".join(f"{width}x{height}" for (width, height), _ in sizes.most_common(3))
     return f"{shown} px" + (f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""), posed, planes

@@ -17,7 +17,7 @@ from s2ld.evaluation.metrics import AUC_THRESHOLDS, MMA_THRESHOLDS, PRECISION_TH
 from s2ld.evaluation.pair_scores import PairScores
 from s2ld.evaluation.protocol import EvaluationProtocol
 from s2ld.evaluation.sweep import Sweep, draw_sweep
-from s2ld.evaluation.tables import to_markdown, to_text
+from s2ld.evaluation.tables import OUR_TYPE, to_markdown, to_text
 from s2ld.files import whole_file
 from s2ld.viz.curves import draw_cumulative, draw_shares
 
@@ -30,10 +30,17 @@ POSE_ERROR = "/pose_error_deg"
 CURVE_END = 30.0  # degrees, right end of the picture
 
 
-def write_report(folder: str | Path, scores: Scores, protocol: EvaluationProtocol, sweep: Sweep | None = None) -> None:
+def write_report(
+    folder: str | Path,
+    scores: Scores,
+    protocol: EvaluationProtocol,
+    sweep: Sweep | None = None,
+    method_type: str = OUR_TYPE,
+) -> None:
     """Write results.json, results.csv (a line a pair), table.md and the pictures that there is something for.
 
-    Those are curve.png (pose errors), mma.png (pairs of one plane) and sweep.png.
+    Those are curve.png (pose errors), mma.png (pairs of one plane) and sweep.png. `method_type` goes into the README's
+    row, as Sparse or Dense.
 
     Raises:
         S2LDError: a file cannot be written.
@@ -45,7 +52,7 @@ def write_report(folder: str | Path, scores: Scores, protocol: EvaluationProtoco
     with whole_file(folder / RESULTS_NAME) as part:
         part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     with whole_file(folder / "table.md") as part:
-        part.write_text(to_markdown(scores.numbers, protocol))
+        part.write_text(to_markdown(scores.numbers, protocol, method_type))
     with whole_file(folder / ROWS_NAME) as part:
         _write_csv(part, scores.pairs)
     posed = [pair.poses for pair in scores.pairs if pair.poses is not None]
@@ -66,11 +73,12 @@ def draw_pose_curves(errors: Mapping[str, Sequence[float]], protocol: Evaluation
     """Draw the share of pairs whose pose error is below x degrees, a curve an estimator.
 
     Args:
-        errors: by estimator, of each pair: degrees, infinite without a pose.
+        errors: by estimator, of each pair: degrees, infinite without a pose; NaN where the true one is not known.
         protocol: of which data and weights go above.
     """
     labelled = {}
-    for name, values in errors.items():
+    for name, all_values in errors.items():
+        values = [value for value in all_values if not math.isnan(value)]
         areas = "/".join(f"{100 * area:.1f}" for area in pose_auc(values))
         labelled[f"{name}: AUC@{'/'.join(f'{threshold:g}' for threshold in AUC_THRESHOLDS)} {areas}"] = values
     title = f"{protocol.data}; {protocol.weights}"

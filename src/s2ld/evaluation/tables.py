@@ -9,8 +9,8 @@ from s2ld.evaluation.metrics import AUC_THRESHOLDS, CORNER_THRESHOLDS, MMA_THRES
 from s2ld.evaluation.protocol import EvaluationProtocol
 
 README_HEAD = ("Method", "Type", *(f"AUC@{angle:g}°" for angle in AUC_THRESHOLDS), LINEAGE_PRECISION)
-TYPE = "Sparse-to-Dense"
-"""Of the README's table: what this method is."""
+OUR_TYPE = "Sparse-to-Dense"
+"""What this method is, in the README's table."""
 
 
 def with_interval(numbers: Mapping[str, float], name: str, digits: int = 2) -> str:
@@ -80,13 +80,13 @@ def estimator_names(numbers: Mapping[str, float]) -> list[str]:
     return [name.removesuffix("/failed") for name in numbers if name.endswith("/failed")]
 
 
-def to_markdown(numbers: Mapping[str, float], protocol: EvaluationProtocol) -> str:
+def to_markdown(numbers: Mapping[str, float], protocol: EvaluationProtocol, method_type: str = OUR_TYPE) -> str:
     """Return rows for the README's table (per cent), all numbers with their intervals and, below, the protocol."""
     weights = protocol.weights.split(" (")[0].removesuffix(".safetensors")
     rows = []
     for name in estimator_names(numbers):
         values = [numbers[f"{name}/auc@{angle:g}"] for angle in AUC_THRESHOLDS] + [numbers[LINEAGE_PRECISION]]
-        rows.append([f"{weights}, {name}", TYPE, *(f"{value:.2f}%" for value in values)])
+        rows.append([f"{weights}, {name}", method_type, *(f"{value:.2f}%" for value in values)])
     readme = _markdown([list(README_HEAD), *rows]) if rows else []
     table = [["number", "value", "95 % interval", "± over repeats"]]
     for name in numbers:
