@@ -153,6 +153,9 @@ def test_what_no_pair_has_is_absent_from_numbers_and_tables(tmp_path: Path) -> N
     assert {name.split("/")[0].split("@")[0] for name in result.numbers} == {"pairs", "matches", "corner", "mma"}
     told = build_protocol(HEADER, "", unposed, SETTINGS)
     assert [one.name for one in told.estimators] == ["homography"]
+    assert not any(line.startswith(("pose error", "precision")) for line in told.lines())
+    assert any("px of image 1 as given" in line for line in told.lines())
+    assert not any(line.startswith("homographies") for line in protocol().lines())
     assert "AUC@5 " not in to_text(result.numbers, told)
     write_report(tmp_path, result, told)
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.csv", "table.md", "mma.png"}

@@ -99,7 +99,9 @@ class EvaluationProtocol:
     """Settings of the network that a weight file does not fix."""
     estimators: tuple[EstimatorProtocol, ...]
     pose_error: str
+    """How it is measured; empty, as the next two, where no pair has what it needs."""
     precision: str
+    homographies: str
     thresholds: str
     """Which px they count."""
     pixel_frame: str
@@ -116,12 +118,12 @@ class EvaluationProtocol:
         return cls(**{**saved, "estimators": tuple(EstimatorProtocol(**one) for one in saved["estimators"])})
 
     def lines(self) -> list[str]:
-        """Return one "name: value" line for each field, one for each estimator."""
+        """Return one "name: value" line for each field that is not empty, one for each estimator."""
         lines = []
         for field in fields(self):
             value = getattr(self, field.name)
             values = value if isinstance(value, tuple) else (value,)
-            lines += [f"{field.name.replace('_', ' ')}: {part}" for part in values]
+            lines += [f"{field.name.replace('_', ' ')}: {part}" for part in values if part != ""]
         return lines
 
 
@@ -153,9 +155,17 @@ def build_protocol(
         estimators=tuple(
             EstimatorProtocol(one.name, one.threshold, one.confidence, settings.repeats, one.settings) for one in used
         ),
-        pose_error=f"max(rotation, translation folded at 90) in degrees, AUC at {angles}; no pose is infinite",
+        pose_error=f"max(rotation, translation folded at 90) in degrees, AUC at {angles}; no pose is infinite"
+        if posed
+        else "",
         precision=f"squared symmetric epipolar distance, normalised coordinates, below {distances}; mean over pairs; "
-        "precision@5e-4 is what the paper's table calls MMA@5E-4",
+        "precision@5e-4 is what the paper's table calls MMA@5E-4"
+        if posed
+        else "",
+        homographies="corner: AUC of the four corners' mean error, resized px; MMA: share of matches within so many px "
+        "of image 1 as given, mean over pairs"
+        if planes
+        else "",
         thresholds=f"of the estimators in px of the {'resized images' if resized else 'images as given'}",
         pixel_frame=frames[settings.frame],
         seed=settings.seed,

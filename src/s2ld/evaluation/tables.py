@@ -32,7 +32,7 @@ def to_text(numbers: Mapping[str, float], protocol: EvaluationProtocol) -> str:
     """
     lines = [*(f"  {line}" for line in protocol.lines()), ""]
     if any(name.endswith(LOW) for name in numbers):
-        lines.append("in brackets: 95 % interval of the number, had other pairs of the kind been drawn")
+        lines.append("in brackets: 95 % interval by resampling the pairs, taken as independent")
     if any(name.endswith(SPREAD) for name in numbers):
         lines.append("after ±: standard deviation over the repeats of the estimation")
     lines += [*_pose_table(numbers), ""]
