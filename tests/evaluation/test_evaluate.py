@@ -273,15 +273,15 @@ def test_report_files_agree_with_the_scores(tmp_path: Path) -> None:
     areas = " | ".join(f"{result.numbers[f'poselib/auc@{angle}']:.2f}%" for angle in (5, 10, 20))
     assert f"| w, poselib | Sparse-to-Dense | {areas} | {result.numbers['precision@5e-4']:.2f}% |" in table
     assert "| w, opencv | Dense |" in to_markdown(result.numbers, protocol(), "Dense")
-    low, high = (f"{result.numbers[f'opencv/auc@5/{end}']:.2f}" for end in ("low", "high"))
+    low, high = (f"{result.numbers[f'opencv/auc@5/{end}']:.1f}" for end in ("low", "high"))
     assert f" | {low} to {high} | " in table
 
 
 def test_printed_table_shows_protocol_and_numbers() -> None:
     numbers = scores().numbers
     text = to_text(numbers, protocol())
-    area, low, high = (f"{numbers[f'opencv/auc@5{end}']:.2f}" for end in ("", "/low", "/high"))
-    assert f"{area} [{low}, {high}]" in text
+    area, low, high = (numbers[f"opencv/auc@5{end}"] for end in ("", "/low", "/high"))
+    assert f"{area:.2f} [{low:.1f}, {high:.1f}]" in text
     assert f"precision@5e-4 {numbers['precision@5e-4']:.2f} [" in text
     assert "median_px" in text
     assert all(line in text for line in protocol().lines())

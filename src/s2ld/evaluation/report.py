@@ -113,8 +113,9 @@ def _write_csv(path: Path, pairs: Sequence[PairScores]) -> None:
 def _row(pair: PairScores) -> dict[str, object]:
     """Return the line of a pair; what it has no number of is left out. Errors are medians over repeats."""
     row: dict[str, float] = {}
-    for threshold, value in zip(PRECISION_THRESHOLDS, pair.precisions or (), strict=bool(pair.precisions)):
-        row[f"precision@{threshold_name(threshold)}"] = value
+    if pair.precisions is not None:
+        names = (f"precision@{threshold_name(threshold)}" for threshold in PRECISION_THRESHOLDS)
+        row |= zip(names, pair.precisions, strict=True)
     for name, outcome in (pair.poses or {}).items():
         row[f"{name}{POSE_ERROR}"] = outcome.error
         row[f"{name}/inliers"] = float(np.mean(outcome.inliers))
@@ -124,7 +125,7 @@ def _row(pair: PairScores) -> dict[str, object]:
         row["endpoint/repeatability"] = pair.repeatability
     if pair.corner_error is not None:
         row["corner/error_px"] = pair.corner_error
-    for threshold, value in zip(MMA_THRESHOLDS, pair.mma or (), strict=bool(pair.mma)):
-        row[f"mma@{threshold:g}px"] = value
+    if pair.mma is not None:
+        row |= zip((f"mma@{threshold:g}px" for threshold in MMA_THRESHOLDS), pair.mma, strict=True)
     shown = {name: f"{value:.6g}" for name, value in row.items()}
     return {"image0": pair.names[0], "image1": pair.names[1], "source": pair.source, "matches": pair.matches, **shown}

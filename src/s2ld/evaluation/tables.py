@@ -14,12 +14,13 @@ OUR_TYPE = "Sparse-to-Dense"
 
 
 def with_interval(numbers: Mapping[str, float], name: str, digits: int = 2) -> str:
-    """Return "49.73 ±0.21 [47.10, 52.20]": value, standard deviation over repeats and interval, as far as they are."""
+    """Return "49.73 ±0.21 [47.1, 52.2]": value, standard deviation over repeats and interval, as far as they are."""
     text = f"{numbers[name]:.{digits}f}"
     if f"{name}{SPREAD}" in numbers:
         text += f" ±{numbers[f'{name}{SPREAD}']:.{digits}f}"
     if f"{name}{LOW}" in numbers:
-        text += f" [{numbers[f'{name}{LOW}']:.{digits}f}, {numbers[f'{name}{HIGH}']:.{digits}f}]"
+        low, high = (f"{numbers[name + end]:.{max(digits - 1, 0)}f}" for end in (LOW, HIGH))
+        text += f" [{low}, {high}]"
     return text
 
 
@@ -91,7 +92,7 @@ def to_markdown(numbers: Mapping[str, float], protocol: EvaluationProtocol, meth
     table = [["number", "value", "95 % interval", "± over repeats"]]
     for name in numbers:
         if not name.endswith((LOW, HIGH, SPREAD)):
-            ends = [f"{numbers[name + end]:.2f}" for end in (LOW, HIGH) if name + end in numbers]
+            ends = [f"{numbers[name + end]:.1f}" for end in (LOW, HIGH) if name + end in numbers]
             spread = f"{numbers[name + SPREAD]:.2f}" if name + SPREAD in numbers else ""
             value = f"{numbers[name]:.2f}".removesuffix(".00")
             table.append([name, value, " to ".join(ends), spread])
