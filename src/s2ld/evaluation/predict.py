@@ -16,7 +16,7 @@ from tqdm import tqdm
 from s2ld.config import CN
 from s2ld.data.sample import PairSource, collate
 from s2ld.errors import S2LDError, as_one_line
-from s2ld.evaluation.cache import CacheHeader, PairPrediction, PairTruth, read_header, write_cache
+from s2ld.evaluation.cache import CacheHeader, PairPrediction, PairTruth, complete_cache
 from s2ld.evaluation.matchers import MatchedPair
 from s2ld.geometry.warp import warp_by_depth
 from s2ld.models.network import S2LD
@@ -42,7 +42,7 @@ def build_header(model: S2LD, weight: Path, source: PairSource, config: CN) -> C
 def predict_into_cache(
     model: S2LD, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int = 0
 ) -> bool:
-    """Run the network over all pairs and write the cache, unless one of the same header is there.
+    """Run the network over all pairs and write the cache, unless one of the same header is there (`complete_cache`).
 
     Args:
         model: in evaluation mode, on `device`.
@@ -66,23 +66,25 @@ def match_into_cache(
     match: Match, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int = 0
 ) -> bool:
     """As `predict_into_cache`, with any matcher of one pair (e.g. a `PairMatcher`) in the network's place."""
-    if read_header(path) == header:
-        return False
-    write_cache(path, header, _predictions(match, source, header.depth_tolerance, device, workers))
-    return True
+
+    def predict(start: int) -> Iterator[PairPrediction]:
+        return _predictions(match, source, start, header.depth_tolerance, device, workers)
+
+    return complete_cache(path, header, predict)
 
 
 def _predictions(
-    match: Match, source: PairSource, tolerance: float, device: torch.device, workers: int
+    match: Match, source: PairSource, start: int, tolerance: float, device: torch.device, workers: int
 ) -> Iterator[PairPrediction]:
     loader: DataLoader[PairBatch] = DataLoader(
         source,  # type: ignore[arg-type]  # a PairSource is a map-style data set in all but its base class
         batch_size=1,
-        sampler=range(len(source)),
+        sampler=range(start, len(source)),
         num_workers=workers,
         collate_fn=collate,
     )
-    for batch in _one_line_errors(tqdm(loader, desc="predict", unit="pair")):
+    progress = tqdm(loader, desc="predict", unit="pair", total=len(source), initial=start)
+    for batch in _one_line_errors(progress):
         with torch.inference_mode():
             moved = batch.to(device)
             arrays = _to_arrays(match(moved.view0.images, moved.view1.images), moved, tolerance)

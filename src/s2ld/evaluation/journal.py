@@ -1,0 +1,92 @@
+"""A file of records that only grows and that a kill, a full disk or a power failure at any moment cannot spoil."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from s2ld.errors import S2LDError
+
+_LENGTH = struct.Struct(">Q")
+_DIGEST_SIZE = sha256().digest_size
+
+
+class Journal:
+    """Records of bytes in one file, each behind its length and its SHA-256; the first one is the title.
+
+    A record counts when all of it is there and its digest is right. The first that fails ends the journal: it and what
+    follows is dropped. A journal of another title is emptied.
+
+    Args:
+        path: of the file; it need not exist.
+        title: says what the records belong to.
+
+    Raises:
+        S2LDError: the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, title: bytes) -> None:
+        self.path = path
+        self._end = self._number = 0
+        if read_title(path) == title:
+            for record in _records(path):
+                self._end += _LENGTH.size + _DIGEST_SIZE + len(record)
+                self._number += 1
+        else:
+            self.append(title)
+
+    def __len__(self) -> int:
+        return self._number - 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        records = _records(self.path)
+        next(records, None)
+        return records
+
+    def append(self, record: bytes) -> None:
+        """Write a record, and return when it is on the disk.
+
+        Raises:
+            S2LDError: it cannot be written; those before are kept.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.truncate(self._end)  # what a kill left of the next record
+                file.write(_LENGTH.pack(len(record)) + sha256(record).digest() + record)
+                file.flush()
+                os.fsync(file.fileno())
+                self._end = file.tell()
+        except OSError as error:
+            kept = max(0, len(self))
+            raise S2LDError(
+                f"{self.path}: cannot write more than the {kept} pairs that it holds ({error.strerror}); "
+                "make room and run the same command, which goes on from there"
+            ) from error
+        self._number += 1
+
+
+def read_title(path: Path) -> bytes | None:
+    """Return the title of a journal, None where there is no journal."""
+    return next(_records(path), None)
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    if not path.exists():
+        return
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            while len(head := file.read(_LENGTH.size + _DIGEST_SIZE)) == _LENGTH.size + _DIGEST_SIZE:
+                (length,) = _LENGTH.unpack_from(head)
+                if length > size - file.tell():
+                    return
+                record = file.read(length)
+                if sha256(record).digest() != head[_LENGTH.size :]:
+                    return
+                yield record
+    except OSError as error:
+        raise S2LDError(f"{path}: cannot read this file ({error.strerror}); delete it and predict again") from error
