@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from s2ld.cli.benchmark_matchers import OTHERS, main, script
+from s2ld.cli.matcher_options import MATCHERS
 from s2ld.config import build_config
-from s2ld.evaluation import benchmark, other_matchers
+from s2ld.evaluation import benchmark, build_matcher, other_matchers
+from s2ld.evaluation.cache import read_cache
 from s2ld.models.checkpoint import save_weights
 from s2ld.models.network import S2LD
 
@@ -45,6 +47,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_names_of_the_other_matchers_are_those_that_can_be_built() -> None:
     assert set(OTHERS) == set(other_matchers.OTHERS)
+    assert set(MATCHERS) == set(build_matcher.NAMES)
 
 
 def test_table_and_files_hold_every_matcher(
@@ -66,11 +69,33 @@ def test_table_and_files_hold_every_matcher(
         assert [float(row["matches"]) for row in csv.DictReader(file)] == [row.numbers["matches"] for row in rows]
 
 
+def test_matches_from_files_stand_beside_and_take_no_time(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files say where SIFT would have: the same numbers come out."""
+    (sift,) = [row for row in main([*command, "--others", "sift"]) if row.name == "SIFT"]
+    (tmp_path / "theirs").mkdir()
+    for number, pair in enumerate(read_cache(tmp_path / "dump/sift.h5")):
+        np.savez(tmp_path / f"theirs/0_{number}.npz", points0=pair.points0, points1=pair.points1)
+    files = ["--others", "", "--matcher", f"npz={tmp_path / 'theirs'}", "--points-in", "image"]
+    rows = main([*command, *files, "DATA.POSED_PAIRS.MULTIPLE", "1", "--json", str(tmp_path / "out.json")])
+    assert rows[1].name == "theirs"
+    assert rows[1].numbers == pytest.approx(sift.numbers, rel=1e-3, nan_ok=True)
+    assert rows[1].seconds is None
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| theirs "))
+    assert [cell.strip() for cell in line.split("|")][-3:-1] == ["-", "-"]
+    assert json.loads((tmp_path / "out.json").read_text())["matchers"][1]["seconds"] is None
+
+
 def test_bad_input_is_one_line_and_status_2(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for extra, said in (
         (["--others", "xfeat-star"], "pip install"),
         (["--others", "sifter"], "sifter"),
         (["--rounds", "0"], "--rounds"),
+        (["--matcher", "kornia-lofter"], "is it kornia-loftr?"),
+        (["--matcher", "sift=file"], "takes no path"),
+        (["--matcher", "npz=matches"], "--points-in"),
+        (["--matcher", "npz=matches", "--points-in", "image"], "check the path"),
         (["--weight", "absent.pt"], "absent.pt"),
         (["DATA.TEST_SIDE", "3"], "DATA.TEST_"),
     ):

@@ -105,6 +105,19 @@ def test_settings_of_weights_and_of_the_command_are_told_apart(
     assert "MATCH" not in line
 
 
+def test_another_matcher_goes_the_same_way(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = main([*command, "--matcher", "sift"])
+    assert numbers["pairs"] == 3
+    printed = capsys.readouterr().out
+    assert "matching: SIFT: at most" in printed
+    assert main([*command, "--matcher", "sift"])["matches"] == numbers["matches"]
+    assert "are kept" in capsys.readouterr().out
+    main(command)
+    assert "predicting anew; changed: weights w.safetensors (was OpenCV" in capsys.readouterr().out
+
+
 def test_bad_input_is_one_line_and_status_2(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     (Path(command[command.index("--dump") + 1]).parent / "file").write_text("")
     no_folder = ["--dump", str(Path(command[command.index("--dump") + 1]).parent / "file")]

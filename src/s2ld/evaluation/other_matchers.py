@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module, metadata, resources
 from typing import Any
@@ -36,17 +37,45 @@ LIGHTERGLUE_CONFIDENCE = 0.1
 """The package's default."""
 
 
-class SiftMatcher:
-    """OpenCV's SIFT, nearest neighbours that are mutual and pass Lowe's ratio; runs on the CPU.
+@dataclass(frozen=True)
+class SiftFeatures:
+    """Keypoints of one image."""
 
-    Descriptors are compared as RootSIFT (Arandjelovic and Zisserman, CVPR 2012): the roots of their shares.
-    """
+    points: Tensor
+    """(P, 2) px."""
+    descriptors: Tensor
+    """(P, 128) RootSIFT (Arandjelovic and Zisserman, CVPR 2012): the roots of a descriptor's shares."""
+    sigmas: Tensor
+    """(P,) scale in which a keypoint was found, px."""
+    angles: Tensor
+    """(P,) radians in [0, 2 pi), from x to y."""
+
+
+class SiftDetector:
+    """OpenCV's SIFT with at most `count` keypoints an image; runs on the CPU."""
+
+    def __init__(self, count: int) -> None:
+        self._sift = cv2.SIFT.create(nfeatures=count, contrastThreshold=SIFT_CONTRAST)
+
+    def __call__(self, image: Tensor) -> SiftFeatures:
+        """Find the keypoints of a (1, 1, H, W) image in [0, 1]."""
+        grey = image[0, 0].mul(255).round().to(torch.uint8).cpu().numpy()
+        keypoints, descriptors = self._sift.detectAndCompute(grey, None)
+        rows = [(*keypoint.pt, keypoint.size / 2, np.deg2rad(keypoint.angle)) for keypoint in keypoints]
+        table = torch.from_numpy(np.array(rows, np.float32).reshape(-1, 4))
+        found = np.zeros((0, 128), np.float32) if descriptors is None else descriptors
+        shares = torch.from_numpy(found / np.maximum(found.sum(1, keepdims=True), 1))
+        return SiftFeatures(table[:, :2], shares.sqrt(), table[:, 2], table[:, 3])
+
+
+class SiftMatcher:
+    """OpenCV's SIFT, nearest neighbours that are mutual and pass Lowe's ratio; runs on the CPU."""
 
     name = "SIFT"
     multiple = 1
 
     def __init__(self) -> None:
-        self._sift = cv2.SIFT.create(nfeatures=SIFT_FEATURES, contrastThreshold=SIFT_CONTRAST)
+        self._detect = SiftDetector(SIFT_FEATURES)
         self.weights = f"OpenCV {cv2.__version__} SIFT"
         self.settings = self.model = (
             f"at most {SIFT_FEATURES} keypoints, contrast {SIFT_CONTRAST:g}, RootSIFT, ratio {RATIO:g}, mutual nearest"
@@ -55,19 +84,10 @@ class SiftMatcher:
 
     def __call__(self, images0: ImageBatch, images1: ImageBatch) -> MatchedPair:
         """See `PairMatcher`."""
-        points0, descriptors0 = self._detect(images0.image)
-        points1, descriptors1 = self._detect(images1.image)
-        rows, columns = mutual_by_ratio(descriptors0, descriptors1, RATIO)
-        ones = torch.ones(len(rows))
+        features0, features1 = self._detect(images0.image), self._detect(images1.image)
+        rows, columns = mutual_by_ratio(features0.descriptors, features1.descriptors, RATIO)
+        ones, points0, points1 = torch.ones(len(rows)), features0.points, features1.points
         return MatchedPair(points0[rows], points1[columns], ones, ones, points0, points1)
-
-    def _detect(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        grey = image[0, 0].mul(255).round().to(torch.uint8).cpu().numpy()
-        keypoints, descriptors = self._sift.detectAndCompute(grey, None)
-        points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
-        found = np.zeros((0, 128), np.float32) if descriptors is None else descriptors
-        shares = torch.from_numpy(found / np.maximum(found.sum(1, keepdims=True), 1))
-        return torch.from_numpy(points), shares.sqrt()
 
 
 def mutual_by_ratio(descriptors0: Tensor, descriptors1: Tensor, ratio: float) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,14 @@ from tqdm import tqdm
 from s2ld.config import CN
 from s2ld.data.sample import PairSource, collate
 from s2ld.errors import S2LDError, as_one_line
-from s2ld.evaluation.cache import CacheHeader, PairPrediction, PairTruth, complete_cache
-from s2ld.evaluation.matchers import MatchedPair
+from s2ld.evaluation.cache import CacheHeader, PairPrediction, PairTruth, complete_cache, read_header
+from s2ld.evaluation.matchers import MatchedPair, PairMatcher
+from s2ld.evaluation.recorded import RecordedMatches
 from s2ld.geometry.warp import warp_by_depth
 from s2ld.models.network import S2LD
-from s2ld.types import FloatArray, ImageBatch, PairBatch, View
+from s2ld.types import FloatArray, PairBatch, View
 
-Match = Callable[[ImageBatch, ImageBatch], MatchedPair]
+Match = Callable[[PairBatch], MatchedPair]
 NEAREST_CHUNK = 1024  # keypoints whose distances to all others are held at a time
 
 
@@ -34,6 +35,19 @@ def build_header(model: S2LD, weight: Path, source: PairSource, config: CN) -> C
         source=config.DATA.TEST_SOURCE,
         pairs=len(source),
         model=str(model.config.dump()),
+        data=str(config.DATA.dump()),
+        depth_tolerance=float(config.TARGETS.DEPTH_TOLERANCE),
+    )
+
+
+def matcher_header(matcher: PairMatcher | RecordedMatches, source: PairSource, config: CN) -> CacheHeader:
+    """Return what the predictions of any matcher on the source DATA.TEST_SOURCE depend on."""
+    return CacheHeader(
+        weights=matcher.weights,
+        digest=matcher.digest,
+        source=config.DATA.TEST_SOURCE,
+        pairs=len(source),
+        model=matcher.model,
         data=str(config.DATA.dump()),
         depth_tolerance=float(config.TARGETS.DEPTH_TOLERANCE),
     )
@@ -56,26 +70,53 @@ def predict_into_cache(
         Whether it predicted; False when the cache could be kept.
     """
 
-    def match(images0: ImageBatch, images1: ImageBatch) -> MatchedPair:
-        return MatchedPair.of(model(images0, images1))
+    def match(batch: PairBatch) -> MatchedPair:
+        return MatchedPair.of(model(batch.view0.images, batch.view1.images))
 
-    return match_into_cache(match, source, path, header, device, workers)
+    return _into_cache(match, source, path, header, device, workers)
 
 
 def match_into_cache(
-    match: Match, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int = 0
+    matcher: PairMatcher | RecordedMatches,
+    source: PairSource,
+    path: str | Path,
+    header: CacheHeader,
+    device: torch.device,
+    workers: int = 0,
 ) -> bool:
-    """As `predict_into_cache`, with any matcher of one pair (e.g. a `PairMatcher`) in the network's place."""
+    """As `predict_into_cache`, with any matcher in the network's place.
 
+    Raises:
+        S2LDError: too, what `RecordedMatches` says of its files.
+    """
+    if isinstance(matcher, RecordedMatches):
+        if read_header(path) != header:
+            progress = tqdm(_batches(source, 0, workers), desc="look up records", unit="pair", total=len(source))
+            matcher.check([batch.names[0] for batch in progress])
+        return _into_cache(matcher, source, path, header, device, workers)
+
+    def match(batch: PairBatch) -> MatchedPair:
+        return matcher(batch.view0.images, batch.view1.images)
+
+    return _into_cache(match, source, path, header, device, workers)
+
+
+def _into_cache(
+    match: Match, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int
+) -> bool:
     def predict(start: int) -> Iterator[PairPrediction]:
-        return _predictions(match, source, start, header.depth_tolerance, device, workers)
+        batches = _batches(source, start, workers)
+        for batch in tqdm(batches, desc="predict", unit="pair", total=len(source), initial=start):
+            with torch.inference_mode():
+                moved = batch.to(device)
+                arrays = _to_arrays(match(moved), moved, header.depth_tolerance)
+            yield arrays
 
     return complete_cache(path, header, predict)
 
 
-def _predictions(
-    match: Match, source: PairSource, start: int, tolerance: float, device: torch.device, workers: int
-) -> Iterator[PairPrediction]:
+def _batches(source: PairSource, start: int, workers: int) -> Iterator[PairBatch]:
+    """Yield the pairs from a number on, each as a batch."""
     loader: DataLoader[PairBatch] = DataLoader(
         source,  # type: ignore[arg-type]  # a PairSource is a map-style data set in all but its base class
         batch_size=1,
@@ -83,19 +124,9 @@ def _predictions(
         num_workers=workers,
         collate_fn=collate,
     )
-    progress = tqdm(loader, desc="predict", unit="pair", total=len(source), initial=start)
-    for batch in _one_line_errors(progress):
-        with torch.inference_mode():
-            moved = batch.to(device)
-            arrays = _to_arrays(match(moved.view0.images, moved.view1.images), moved, tolerance)
-        yield arrays
-
-
-def _one_line_errors(batches: Iterable[PairBatch]) -> Iterator[PairBatch]:
-    """Pass batches on; a loader process hands an error over with its traceback as text, of which the end is ours."""
     try:
-        yield from batches
-    except S2LDError as error:
+        yield from loader
+    except S2LDError as error:  # a loader process hands it over with its traceback as text, of which the end is ours
         raise as_one_line(error) from error
 
 
