@@ -104,7 +104,7 @@ def test_images_come_from_the_source_of_the_header(folder: Path) -> None:
     dump = read_dump(folder)
     source = dump.source(root=folder.parent)
     assert [source[i].view1.name for i in range(len(source))] == ["0.png", "1.png", "2.png"]
-    pictures = list(dump.draw(source, [2, 0], "sideways"))
+    pictures = list(dump.draw(source, [2, 0]))
     assert len(pictures) == 2
     assert pictures[0].dtype == np.uint8
     with pytest.raises(S2LDError, match=r"pairs\.json"):
@@ -117,11 +117,52 @@ def test_images_of_another_pair_are_refused(folder: Path) -> None:
     entries = json.loads((folder.parent / "pairs/pairs.json").read_text())
     (folder.parent / "pairs/pairs.json").write_text(json.dumps(entries[::-1]))
     with pytest.raises(S2LDError, match=r"0\.png - 0\.png: the data source now has 0\.png - 2\.png"):
-        next(dump.draw(dump.source(root=folder.parent), [0], "sideways"))
+        next(dump.draw(dump.source(root=folder.parent), [0]))
     moved = dataclasses.replace(PREDICTIONS[0], sizes=((128, 96), (96, 128)))
     write_cache(folder / CACHE_NAME, dump.header, [moved])
     with pytest.raises(S2LDError, match="another size"):
-        next(dump.draw(source, [0], "sideways"))
+        next(dump.draw(source, [0]))
+
+
+def test_images_that_are_gone_leave_blank_places(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump = read_dump(folder)
+    assert dump.find_source(folder.parent) is not None
+    source = dump.source(folder.parent)
+    (folder.parent / "pairs/0.png").unlink()
+    assert dump.find_source(folder.parent) is None
+    assert "pictures without images" in capsys.readouterr().out
+    (of_none,), (of_gone,) = dump.draw(None, [0]), dump.draw(source, [0])
+    assert np.array_equal(of_none, of_gone)
+
+
+H = np.array([[1, 0, -5], [0, 1, 0], [0, 0, 1]], np.float32)
+
+
+def test_pairs_are_ranked_and_drawn_by_what_is_known_of_them(tmp_path: Path) -> None:
+    """The first pair has a pose, the second shows a plane, of the third nothing is known."""
+    nowhere = np.full((4, 4), np.nan, np.float32)
+    plane = dataclasses.replace(made(1, [0.5] * 6, [0.0] * 6), T_0to1=nowhere, homography=H)
+    plane = dataclasses.replace(plane, points0=np.float32([[10, 10], [90, 10], [90, 80], [10, 80], [50, 40], [30, 70]]))
+    plane = dataclasses.replace(plane, points1=plane.points0 - np.float32([4, 0]))
+    unknown = dataclasses.replace(made(2, [0.3], [0.0]), T_0to1=nowhere)
+    predictions = [PREDICTIONS[0], plane, unknown]
+    header = CacheHeader("w", "0", "posed_pairs", 3, "", "", 0.05)
+    write_cache(tmp_path / CACHE_NAME, header, predictions)
+    write_report(tmp_path, evaluate(predictions, SETTINGS), build_protocol(header, "", predictions, SETTINGS))
+    dump = read_dump(tmp_path)
+    assert dump.pair_errors == [
+        pytest.approx(0, abs=1e-5),
+        pytest.approx(1, abs=1e-3),
+        pytest.approx(math.nan, nan_ok=True),
+    ]
+    assert dump.ranking() == [0, 1]
+    assert len(list(dump.draw(None, [0, 1, 2]))) == 3
+    assert len(list(dump.curves())) == 3
+    assert precision_curve([plane, unknown]).precisions["within 1 px"].tolist() == [0.0]
+    assert precision_curve([plane, unknown]).precisions["within 3 px"].tolist() == [1.0]
+    assert list(precision_curve(predictions).precisions) == ["precision@1e-4", "precision@5e-4"]
+    with pytest.raises(S2LDError, match="no match"):
+        precision_curve([unknown])
 
 
 def test_a_folder_without_a_whole_dump_is_one_line(folder: Path) -> None:
@@ -141,7 +182,9 @@ def test_precision_is_of_the_matches_that_are_confident_enough() -> None:
     curve = precision_curve(PREDICTIONS)
     assert curve.confidence == pytest.approx([0.2, 0.7, 0.9])
     assert curve.kept == pytest.approx([1.0, 0.5, 0.25])
-    assert [list(values) for values in curve.precisions] == [[0.75, 1.0, 1.0]] * 2
+    assert {name: list(values) for name, values in curve.precisions.items()} == {
+        name: [0.75, 1.0, 1.0] for name in ("precision@1e-4", "precision@5e-4")
+    }
     (axes,) = draw_precision(curve).axes
     assert [line.get_label() for line in axes.lines] == ["precision@1e-4", "precision@5e-4", "matches kept"]
     assert axes.lines[0].get_ydata() == pytest.approx([75, 100, 100])

@@ -17,7 +17,6 @@ from s2ld.pretrained import DEFAULT, resolve
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
     from s2ld.data.sample import PairSource
     from s2ld.evaluation.cache import CacheHeader
-    from s2ld.evaluation.evaluate import Scores
     from s2ld.models.network import S2LD
 
 AUTHORS_WEIGHTS = Path("weights/s2ld-e2e-inference.pt")
@@ -101,7 +100,7 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     sweep = sweep_thresholds(read_cache(cache), settings, thresholds, header.pairs, jobs) if thresholds else None
     protocol = build_protocol(header, matching, read_cache(cache), settings)
     write_report(folder, scores, protocol, sweep)
-    _draw_pairs(folder, source, scores)
+    _draw_pairs(folder, source)
     print(to_text(scores.numbers, protocol))
     if sweep is not None:
         print("", sweep_table(sweep), sep="\n")
@@ -184,20 +183,15 @@ def _set_threads(threads: int | None) -> None:
         cv2.setNumThreads(threads)
 
 
-def _draw_pairs(folder: Path, source: PairSource, scores: Scores) -> None:
-    """Draw the pairs of least and of largest pose error by the first estimator, matches coloured by their error.
-
-    Pairs whose true pose is not known are left out.
-    """
-    import numpy as np
-
+def _draw_pairs(folder: Path, source: PairSource) -> None:
+    """Draw the pairs of least and of largest error, matches coloured by theirs (`Dump.ranking`)."""
     from s2ld.evaluation.cache import CACHE_NAME, read_cache
+    from s2ld.evaluation.dump import read_dump
     from s2ld.evaluation.pictures import draw_pair
 
-    outcomes = {i: list(pair.poses.values()) for i, pair in enumerate(scores.pairs) if pair.poses}
-    posed, errors = list(outcomes), [first.error for first, *_ in outcomes.values()]
-    order = np.argsort(errors, kind="stable")
+    dump = read_dump(folder)
+    errors, order = dump.pair_errors, dump.ranking()
     ranks = sorted({rank % len(order) for rank in range(-PICTURES, PICTURES) if -len(order) <= rank < len(order)})
-    chosen = [posed[order[rank]] for rank in ranks]
+    chosen = [order[rank] for rank in ranks]
     for rank, index, prediction in zip(ranks, chosen, read_cache(folder / CACHE_NAME, chosen), strict=True):
-        draw_pair(prediction, source[index], errors[order[rank]], folder / f"pair_rank{rank:04d}.jpg")
+        draw_pair(prediction, source[index], errors[index], folder / f"pair_rank{rank:04d}.jpg")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from s2ld.errors import S2LDError
 from s2ld.evaluation.cache import PairPrediction
-from s2ld.evaluation.evaluate import threshold_name
-from s2ld.evaluation.metrics import PRECISION_THRESHOLDS, epipolar_distances, posed_matches
+from s2ld.evaluation.match_errors import EPIPOLAR, REPROJECTION, error_kind, match_errors
 from s2ld.types import FloatArray
 from s2ld.viz.curves import draw_shares
 
@@ -27,41 +26,38 @@ class PrecisionCurve:
     """(Q,) the thresholds, ascending."""
     kept: FloatArray
     """(Q,) share of the matches that reach them, in (0, 1]."""
-    precisions: tuple[FloatArray, ...]
-    """By `PRECISION_THRESHOLDS`: (Q,) share of the kept matches whose epipolar error is below, in [0, 1]."""
+    precisions: Mapping[str, FloatArray]
+    """By the name of a threshold (`ErrorKind`): (Q,) share of the kept matches whose error is below, in [0, 1]."""
 
 
 def precision_curve(predictions: Iterable[PairPrediction]) -> PrecisionCurve:
     """Measure precision against confidence, at thresholds that keep evenly spread shares of the matches.
 
-    Epipolar errors are measured with pixel edges aligned, whatever the protocol's pixel frame.
+    Over the pairs with a pose (`EPIPOLAR`) or, where no pair has one, over those of one plane (`REPROJECTION`).
 
     Raises:
-        S2LDError: there is no match at all.
+        S2LDError: there is no match at all, or nothing is known to measure them by.
     """
-    confidences: list[FloatArray] = [np.zeros(0)]
-    errors: list[FloatArray] = [np.zeros(0)]
+    measured: dict[str, list[tuple[FloatArray, FloatArray]]] = {EPIPOLAR.label: [], REPROJECTION.label: []}
     for prediction in predictions:
-        confidences.append(prediction.confidence)
-        errors.append(epipolar_distances(posed_matches(prediction, "edge", "resized"), prediction.T_0to1))
-    confidence, error = np.concatenate(confidences), np.concatenate(errors)
-    total = len(confidence)
-    if not total:
+        if (kind := error_kind(prediction)) is not None and len(prediction.points0):
+            measured[kind.label].append((prediction.confidence, match_errors(prediction, kind)))
+    kind = EPIPOLAR if measured[EPIPOLAR.label] else REPROJECTION
+    if not measured[kind.label]:
         raise S2LDError("there is no match to measure; lower MODEL.MATCH.THRESHOLD and predict again")
-    order = np.argsort(confidence)
+    confidence, error = (np.concatenate(arrays) for arrays in zip(*measured[kind.label], strict=True))
+    total, order = len(confidence), np.argsort(confidence)
     ascending = confidence[order]
     thresholds = np.unique(ascending[total * np.arange(CURVE_POINTS) // CURVE_POINTS])
     first = np.searchsorted(ascending, thresholds)  # equal confidences are kept together
-    precisions = []
-    for limit in PRECISION_THRESHOLDS:
+    precisions = {}
+    for name, limit in kind.thresholds.items():
         right = np.cumsum((error[order] < limit)[::-1])[::-1]
-        precisions.append(right[first] / (total - first))
-    return PrecisionCurve(thresholds, (total - first) / total, tuple(precisions))
+        precisions[name] = right[first] / (total - first)
+    return PrecisionCurve(thresholds, (total - first) / total, precisions)
 
 
 def draw_precision(curve: PrecisionCurve, title: str = "") -> Figure:
     """Draw precision, and the share of matches that are kept, over the confidence from which they are kept."""
-    named = zip(PRECISION_THRESHOLDS, curve.precisions, strict=True)
-    shares = {f"precision@{threshold_name(limit)}": values for limit, values in named}
-    shares["matches kept"] = curve.kept
+    shares = {**curve.precisions, "matches kept": curve.kept}
     return draw_shares(curve.confidence, shares, "confidence from which matches are kept", title)

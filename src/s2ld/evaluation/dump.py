@@ -10,16 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
+from matplotlib.figure import Figure
+
 from s2ld.config import CN, config_from_text
 from s2ld.data.images import UInt8Image
 from s2ld.data.mixture import SubsetPairs
-from s2ld.data.sample import PairSource
+from s2ld.data.sample import PairSample, PairSource
 from s2ld.data.sources import build_source
 from s2ld.errors import S2LDError
 from s2ld.evaluation.cache import CACHE_NAME, CacheHeader, PairPrediction, read_cache, read_header
 from s2ld.evaluation.pictures import draw_pair
 from s2ld.evaluation.protocol import EvaluationProtocol
-from s2ld.evaluation.report import POSE_ERROR, RESULTS_NAME, ROWS_NAME
+from s2ld.evaluation.report import (
+    CORNER_ERROR,
+    POSE_ERROR,
+    RESULTS_NAME,
+    ROWS_NAME,
+    draw_corner_curve,
+    draw_mma,
+    draw_pose_curves,
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,10 @@ class Dump:
     numbers: dict[str, float]
     """As `s2ld.evaluation.evaluate.summarise` names them; NaN where one could not be measured."""
     pose_errors: dict[str, list[float]]
-    """By estimator, of each pair: degrees, in the order of the source, infinite without a pose and NaN
-    where the true one is not known; empty where it is known of no pair."""
+    """By estimator, of each pair: degrees, in the order of the source, infinite without a pose, NaN where the true one
+    is not known. Empty where it is known of no pair."""
+    corner_errors: list[float]
+    """Of each pair: resized px, infinite without a homography, NaN unless the pair shows one plane."""
 
     def predictions(self, indices: Sequence[int] | None = None) -> Iterator[PairPrediction]:
         """Yield the predictions of all pairs, or those of some `indices`."""
@@ -54,14 +66,44 @@ class Dump:
         source = build_source(self.header.source, config, "test")
         return source if len(source) <= self.header.pairs else SubsetPairs(source, self.header.pairs)  # --limit
 
-    def draw(self, source: PairSource, indices: Sequence[int], estimator: str) -> Iterator[UInt8Image]:
-        """Yield pictures of some pairs (`draw_pair`), whose titles give the pose error by `estimator`.
+    def find_source(self, root: str | Path = ".") -> PairSource | None:
+        """As `source`, but where it or its first image is not there, say so in a line and return None."""
+        try:
+            source = self.source(root)
+            source[0]
+        except S2LDError as error:
+            print(f"pictures without images: {error}")
+            return None
+        return source
+
+    @property
+    def pair_errors(self) -> list[float]:
+        """What pairs are ranked by: the pose error of the first estimator or, where it is not known, the corners'."""
+        pose = next(iter(self.pose_errors.values()), self.corner_errors)
+        return [c if math.isnan(p) else p for p, c in zip(pose, self.corner_errors, strict=True)]
+
+    def ranking(self) -> list[int]:
+        """Return the pairs from the least error to the largest; those of which nothing is known are left out."""
+        errors = self.pair_errors
+        return sorted((i for i, error in enumerate(errors) if not math.isnan(error)), key=lambda i: errors[i])
+
+    def draw(self, source: PairSource | None, indices: Sequence[int]) -> Iterator[UInt8Image]:
+        """Yield pictures of some pairs (`draw_pair`); an image that cannot be read is left blank.
 
         Raises:
             S2LDError: the source has other pairs than the dump.
         """
         for index, prediction in zip(indices, self.predictions(indices), strict=True):
-            yield draw_pair(prediction, source[index], self.pose_errors[estimator][index])
+            yield draw_pair(prediction, _sample(source, index), self.pair_errors[index])
+
+    def curves(self) -> Iterator[Figure]:
+        """Yield the pictures of the errors that there are: of poses, of the corners of planes, and MMA."""
+        if self.pose_errors:
+            yield draw_pose_curves(self.pose_errors, self.protocol)
+        corners = [error for error in self.corner_errors if not math.isnan(error)]
+        if corners:
+            yield draw_corner_curve(corners, self.protocol)
+            yield draw_mma(self.numbers, self.protocol)
 
 
 def read_dump(folder: str | Path) -> Dump:
@@ -78,20 +120,31 @@ def read_dump(folder: str | Path) -> Dump:
         content = json.loads((folder / RESULTS_NAME).read_text())
         protocol = EvaluationProtocol.of(content["protocol"])
         numbers = {name: math.nan if value is None else float(value) for name, value in content["scores"].items()}
-        pose_errors = _read_pose_errors(folder / ROWS_NAME)
+        rows = _read_rows(folder / ROWS_NAME)
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise S2LDError(f"{folder}: a damaged or unfinished dump ({reason}); run test.py again") from error
-    if any(len(errors) != header.pairs for errors in pose_errors.values()):
+    if len(rows) != header.pairs:
         raise S2LDError(f"{folder}: {ROWS_NAME} is not of the {header.pairs} pairs in {CACHE_NAME}; run test.py again")
-    return Dump(folder, header, protocol, numbers, pose_errors)
+    names = [name for name in rows[0] if name.endswith(POSE_ERROR)]
+    pose_errors = {name.removesuffix(POSE_ERROR): _column(rows, name) for name in names}
+    return Dump(folder, header, protocol, numbers, pose_errors, _column(rows, CORNER_ERROR))
 
 
-def _read_pose_errors(path: Path) -> dict[str, list[float]]:
+def _read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = [name for name in (rows[0] if rows else {}) if name.endswith(POSE_ERROR)]
-    return {name.removesuffix(POSE_ERROR): [float(row[name] or "nan") for row in rows] for name in columns}
+        return list(csv.DictReader(file))
+
+
+def _column(rows: Sequence[dict[str, str]], name: str) -> list[float]:
+    return [float(row.get(name) or math.nan) for row in rows]
+
+
+def _sample(source: PairSource | None, index: int) -> PairSample | None:
+    try:
+        return None if source is None else source[index]
+    except S2LDError:
+        return None
 
 
 def _start_paths_from(root: Path, config: CN) -> None:

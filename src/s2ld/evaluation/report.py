@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from s2ld.evaluation.evaluate import KINDS, Scores, threshold_name
-from s2ld.evaluation.metrics import AUC_THRESHOLDS, MMA_THRESHOLDS, PRECISION_THRESHOLDS, pose_auc
+from s2ld.evaluation.metrics import AUC_THRESHOLDS, CORNER_THRESHOLDS, MMA_THRESHOLDS, PRECISION_THRESHOLDS, pose_auc
 from s2ld.evaluation.pair_scores import PairScores
 from s2ld.evaluation.protocol import EvaluationProtocol
 from s2ld.evaluation.sweep import Sweep, draw_sweep
@@ -27,6 +27,8 @@ RESULTS_NAME = "results.json"
 ROWS_NAME = "results.csv"
 POSE_ERROR = "/pose_error_deg"
 """After the name of an estimator, the title of a column of results.csv."""
+CORNER_ERROR = "corner/error_px"
+"""Title of a column of results.csv."""
 CURVE_END = 30.0  # degrees, right end of the picture
 
 
@@ -76,13 +78,27 @@ def draw_pose_curves(errors: Mapping[str, Sequence[float]], protocol: Evaluation
         errors: by estimator, of each pair: degrees, infinite without a pose; NaN where the true one is not known.
         protocol: of which data and weights go above.
     """
-    labelled = {}
-    for name, all_values in errors.items():
-        values = [value for value in all_values if not math.isnan(value)]
-        areas = "/".join(f"{100 * area:.1f}" for area in pose_auc(values))
-        labelled[f"{name}: AUC@{'/'.join(f'{threshold:g}' for threshold in AUC_THRESHOLDS)} {areas}"] = values
+    known = {name: [value for value in values if not math.isnan(value)] for name, values in errors.items()}
+    labelled = {_labelled(name, values, AUC_THRESHOLDS): values for name, values in known.items()}
     title = f"{protocol.data}; {protocol.weights}"
     return draw_cumulative(labelled, CURVE_END, AUC_THRESHOLDS, "pose error, degrees", title)
+
+
+def draw_corner_curve(errors: Sequence[float], protocol: EvaluationProtocol) -> Figure:
+    """Draw the share of pairs of one plane whose corner error is below x px; see `draw_pose_curves`."""
+    title = f"{protocol.data}; {protocol.weights}"
+    return draw_cumulative(
+        {_labelled("homography", errors, CORNER_THRESHOLDS): errors},
+        max(CORNER_THRESHOLDS),
+        CORNER_THRESHOLDS,
+        "corner error, resized px",
+        title,
+    )
+
+
+def _labelled(name: str, errors: Sequence[float], thresholds: Sequence[float]) -> str:
+    areas = "/".join(f"{100 * area:.1f}" for area in pose_auc(errors, thresholds))
+    return f"{name}: AUC@{'/'.join(f'{threshold:g}' for threshold in thresholds)} {areas}"
 
 
 def draw_mma(numbers: Mapping[str, float], protocol: EvaluationProtocol) -> Figure:
@@ -124,7 +140,7 @@ def _row(pair: PairScores) -> dict[str, object]:
     if pair.repeatability is not None:
         row["endpoint/repeatability"] = pair.repeatability
     if pair.corner_error is not None:
-        row["corner/error_px"] = pair.corner_error
+        row[CORNER_ERROR] = pair.corner_error
     if pair.mma is not None:
         row |= zip((f"mma@{threshold:g}px" for threshold in MMA_THRESHOLDS), pair.mma, strict=True)
     shown = {name: f"{value:.6g}" for name, value in row.items()}

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from s2ld.types import FloatArray
 
+TOP = 102.0  # per cent: a line at 100 % must not hide behind the frame
+
 
 def draw_cumulative(
     errors: Mapping[str, Sequence[float]], end: float, marks: Sequence[float], label: str, title: str = ""
@@ -31,7 +33,7 @@ def draw_cumulative(
         axes.step([0.0, *x[:shown], end], [*share, share[-1]], where="post", label=name)
     for mark in marks:
         axes.axvline(mark, color="0.85", linewidth=0.8, zorder=0)
-    axes.set(xlim=(0, end), ylim=(0, 100), xlabel=label, ylabel="share of pairs below, %")
+    axes.set(xlim=(0, end), ylim=(0, TOP), xlabel=label, ylabel="share of pairs below, %")
     axes.set_title(title, fontsize=8, parse_math=False)
     axes.legend(loc="lower right", fontsize=8)
     return figure
@@ -52,8 +54,8 @@ def draw_shares(
     figure = _figure()
     axes = figure.add_subplot()
     for name, share in shares.items():
-        axes.plot(x, 100 * share, label=name)
-    axes.set(ylim=(0, 100), xlabel=label, ylabel=share_label)
+        axes.plot(x, 100 * share, label=name, marker="o" if len(x) == 1 else None)  # a line needs two points
+    axes.set(ylim=(0, TOP), xlabel=label, ylabel=share_label)
     axes.set_title(title, fontsize=8, parse_math=False)
     axes.legend(fontsize=8)
     return figure
