@@ -80,6 +80,8 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise S2LDError(f"--{name} must be at least 1, not {getattr(args, name)}")
     config = build_config([args.data_config, args.main_config], args.overrides)
+    if args.matcher and args.weight:
+        raise S2LDError("--weight is of our network; the weights of --matcher NAME go behind its name: NAME=PATH")
     default = DEFAULT if config.MODEL.BACKBONE.TYPE == "lite" else AUTHORS_WEIGHTS
     weight = None if args.matcher else resolve(args.weight or default)
     folder = args.dump or Path("dump") / "_".join([args.data_config.stem, *matcher_name(args.matcher)])
@@ -127,14 +129,13 @@ def _predict(
     from s2ld.matcher import choose_device
 
     device, workers = choose_device(args.device), int(config.DATA.WORKERS)
+    make_folder(cache.parent)
     if weight is not None:
         model = _load(weight, config).to(device)
-        make_folder(cache.parent)
         header, matching = build_header(model, weight, source, config), _run_time_settings(config)
         predicted = predict_into_cache(model, source, cache, header, device, workers)
     else:
         matcher = build_from(args.matcher, args, config, device)
-        make_folder(cache.parent)
         header, matching = matcher_header(matcher, source, config), f"{matcher.name}: {matcher.settings}"
         predicted = match_into_cache(matcher, source, cache, header, device, workers)
     if not predicted:
