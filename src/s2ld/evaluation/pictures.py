@@ -14,8 +14,8 @@ from s2ld.evaluation.cache import PairPrediction
 from s2ld.evaluation.match_errors import error_kind, match_errors
 from s2ld.viz.matches import Panel, draw_panels
 
-BLANK = 60
-"""Grey in the place of an image that is not there."""
+BLANK = 150
+"""Grey in the place of an image that is not there: all colours of lines show on it."""
 
 
 def draw_pair(
