@@ -17,7 +17,7 @@ from s2ld.data.sources import build_source
 from s2ld.errors import S2LDError
 from s2ld.models.network import S2LD
 from s2ld.training.module import S2LDModule
-from s2ld.training.optim import schedule_factor
+from s2ld.training.optim import run_scale, schedule_factor
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -29,7 +29,7 @@ def test_every_shipped_config_parses_and_builds(path: Path) -> None:
     config = build_config([path])
     if "data" not in path.relative_to(ROOT / "configs").parts:
         assert sum(p.numel() for p in S2LD(config.MODEL).parameters()) > 0
-    assert schedule_factor(config.TRAIN)(0) > 0
+    assert schedule_factor(config.TRAIN, run_scale(config, 8, 36_800))(0) > 0
     assert len(config.DATA.TRAIN_SOURCES) == len(config.DATA.TRAIN_WEIGHTS)
     assert config_from_text(config_to_text(config), "text") == config
 

@@ -26,4 +26,4 @@ phase() { # NAME, MAX_STEPS, then arguments of train.py
 
 # the learning rate falls by a quarter only; the next phase goes on from there
 phase 1-small 2000 DATA.IMAGE_SIZE "[256,192]" TARGETS.FINE_MIN_TRUE 500 TRAIN.FINAL_LR_RATIO 0.75 "$@"
-phase 2-large 4000 DATA.SEED 1 TRAIN.WARMUP_STEPS 100 TRAIN.INIT_WEIGHTS logs/lite/1-small/last.ckpt "$@"
+phase 2-large 4000 DATA.SEED 1 TRAIN.WARMUP_STEPS 12 TRAIN.INIT_WEIGHTS logs/lite/1-small/last.ckpt "$@"

@@ -14,6 +14,8 @@ from s2ld.errors import S2LDError
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; what was written takes the place of `path` at the end, or goes.
 
+    It is on the disk before it takes the place, so that a power cut leaves one of both whole.
+
     Raises:
         S2LDError: the file cannot be written; missing parent folders are made.
     """
@@ -23,12 +25,23 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
+            _flush(part)
             os.replace(part, path)
+            _flush(path.parent)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise S2LDError(f"{path}: cannot write this file ({error.strerror or error}); choose another folder") from error
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def make_folder(path: Path) -> None:

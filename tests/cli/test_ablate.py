@@ -30,7 +30,7 @@ TINY = {
         "FINE": {"TYPE": "correlation", "HIDDEN_DIM": 16, "HEADS": 2},
     },
     "LOSS": {"CORNER_WEIGHT": 0.3},
-    "TRAIN": {"WARMUP_STEPS": 1, "LOG_EVERY": 1},
+    "TRAIN": {"WARMUP_STEPS": 1, "CANONICAL_BATCH": 1, "CANONICAL_LR": 1e-4, "LOG_EVERY": 1},
     "DATA": {"TRAIN_SOURCES": ["homography"], "TRAIN_WEIGHTS": [1.0], "VAL_PAIRS": 2, "WORKERS": 0},
 }
 THREE = ["DATA.TRAIN_SOURCES", "['homography', 'synthetic', 'megadepth']", "DATA.TRAIN_WEIGHTS", "[0.35, 0.15, 0.5]"]
@@ -111,7 +111,7 @@ def test_variants_are_measured_on_all_pairs_or_not_at_all(command: list[str], tm
             "no_corner_loss is the same as baseline",
         ),
         (["--steps", "0"], "TRAIN.MAX_STEPS is 0"),
-        (["--steps", "1"], "TRAIN.WARMUP_STEPS 1 must be below"),
+        (["--steps", "1"], "TRAIN.WARMUP_STEPS 1 are 1 steps of 1 pairs"),
         (["--size", "60", "64"], "multiples of 8"),
         (["--max_time", "soon"], "--max_time soon"),
         (["DATA.PHOTOS", "nowhere"], "nowhere"),

@@ -26,7 +26,14 @@ TINY = {
         "COARSE": {"LAYERS": ["self", "cross"], "HEADS": 2},
         "FINE": {"HEADS": 2},
     },
-    "TRAIN": {"MAX_STEPS": 2, "WARMUP_STEPS": 1, "LOG_EVERY": 1, "VALIDATE_EVERY": 2, "CANONICAL_LR": 1e-3},
+    "TRAIN": {
+        "MAX_STEPS": 2,
+        "WARMUP_STEPS": 1,
+        "LOG_EVERY": 1,
+        "VALIDATE_EVERY": 2,
+        "CANONICAL_BATCH": 1,
+        "CANONICAL_LR": 2e-5,
+    },
     "DATA": {
         "TRAIN_SOURCES": ["homography"],
         "VAL_SOURCES": ["homography"],

@@ -60,7 +60,7 @@ def parameters(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def test_a_single_scene_is_learnt_by_heart(tmp_path: Path) -> None:
     pl.seed_everything(0, verbose=False)
-    learning = ["TRAIN.CANONICAL_LR", str(64 * 8e-3), "TRAIN.EMA_DECAY", "0.9", "TRAIN.WARMUP_STEPS", "40"]
+    learning = ["TRAIN.CANONICAL_LR", str(2 * 8e-3), "TRAIN.EMA_DECAY", "0.9", "TRAIN.WARMUP_STEPS", "20"]
     learning += ["TRAIN.MAX_STEPS", "220", "TRAIN.WEIGHT_DECAY", "0.0", "TRAIN.FREEZE_BATCHNORM", "True"]
     config = tiny_config(tmp_path, *EASY, *learning)
     scene = OnePair(build_source("homography", config, "train"), 1)
@@ -121,21 +121,6 @@ def test_a_batch_without_any_truth_trains_on(tmp_path: Path) -> None:
     module = S2LDModule(config)
     fit(module, config, train=OnePair([replace(pair, view0=blind[0], view1=blind[1])], 0))
     assert all(value.isfinite().all() for value in module.matcher.state_dict().values())
-
-
-@pytest.mark.parametrize(("stage", "what"), [("matcher", "the confidence matrix"), ("detector", "a keypoint")])
-def test_an_output_that_is_not_finite_stops_with_one_line(tmp_path: Path, stage: str, what: str) -> None:
-    config = tiny_config(tmp_path, "TRAIN.STAGE", stage)
-    module = S2LDModule(config)
-    nn.init.constant_(next(module.matcher.parameters()), float("nan"))
-    with pytest.raises(S2LDError, match=rf"^step 0: {what} is not finite .*CANONICAL_LR.*$"):
-        fit(module, config, train=build_source("homography", config, "train"))
-
-
-def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path, "LOSS.COARSE_WEIGHT", "1e300")
-    with pytest.raises(S2LDError, match=r"^step 0: the loss is not finite"):
-        fit(S2LDModule(config), config, train=build_source("homography", config, "train"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,10 @@ TINY = {
         "FINE": {"HEADS": 4},
         "MATCH": {"BORDER": 0},
     },
-    "TRAIN": {"MAX_STEPS": 4, "WARMUP_STEPS": 2, "CHECKPOINT_EVERY": 100, "VALIDATE_EVERY": 100, "LOG_EVERY": 1},
+    "TRAIN": {
+        **{"MAX_STEPS": 4, "WARMUP_STEPS": 2, "CANONICAL_BATCH": 2, "CANONICAL_LR": 2.5e-4},
+        **{"CHECKPOINT_EVERY": 100, "VALIDATE_EVERY": 100, "LOG_EVERY": 1},
+    },
     "DATA": {
         "TRAIN_SOURCES": ["homography"],
         "VAL_SOURCES": ["homography"],

@@ -23,7 +23,8 @@ from s2ld.files import make_folder, whole_file
 from s2ld.models.checkpoint import load_strict, read_weights
 from s2ld.training.callbacks import StepProgressBar
 from s2ld.training.module import S2LDModule
-from s2ld.training.optim import schedule_factor
+from s2ld.training.optim import run_scale, schedule_factor
+from s2ld.training.processes import device_count
 from s2ld.training.quiet import quiet_lightning
 
 SETTINGS, LOG, RESULT = "config.yaml", "train.log", "result.json"
@@ -114,10 +115,10 @@ def base_config(arguments: argparse.Namespace) -> CN:
     given = build_config(files, overrides)
     steps = arguments.steps
     # measured at the end, by this command: a training that stops before its time is measured too
-    own = ["TRAIN.MAX_STEPS", str(steps), "TRAIN.VALIDATE_EVERY", str(steps + 1)]
+    own = ["TRAIN.MAX_STEPS", str(steps), "TRAIN.EPOCHS", "0", "TRAIN.VALIDATE_EVERY", str(steps + 1)]
     own += ["DATA.IMAGE_SIZE", str(list(arguments.size)), "DATA.VAL_SOURCES", str(list(given.DATA.TRAIN_SOURCES))]
     config = build_config(overrides=own, base=given)
-    schedule_factor(config.TRAIN)
+    schedule_factor(config.TRAIN, run_scale(config, device_count(arguments.devices, arguments.accelerator)))
     PairDataModule(config).setup("validate")  # what is missing is said now and not after the first training
     return config
 

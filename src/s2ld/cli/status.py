@@ -8,20 +8,36 @@ from collections.abc import Callable
 from s2ld.errors import S2LDError
 
 BAD_INPUT = 2
+LOST_PROCESS = 3
+"""Another process of the same run has ended."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it."""
+TERMINATED = 143
+"""128 + SIGTERM: a scheduler took the machine away; what was done is saved."""
+
+
+class Stopped(Exception):  # noqa: N818 (no error)
+    """Ends a script with one line and a status of its own, for what is neither bad input nor a defect."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status = status
 
 
 def exit_status(script: str, body: Callable[[], int]) -> int:
     """Run `body` and return its exit status.
 
-    Bad input (`S2LDError`) is one line on standard error and status 2, Ctrl-C one line and status 130.
+    Bad input (`S2LDError`) is one line on standard error and status 2, Ctrl-C one line and status 130, `Stopped` one
+    line and its status.
     """
     try:
         return body()
     except S2LDError as error:
         print(f"{script}: {error}", file=sys.stderr)
         return BAD_INPUT
+    except Stopped as error:
+        print(f"\n{script}: {error}", file=sys.stderr)
+        return error.status
     except KeyboardInterrupt as error:
         print(f"\n{script}: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
         return INTERRUPTED

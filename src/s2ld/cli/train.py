@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import signal
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities import rank_zero_info
 
-from s2ld.cli.status import exit_status
+from s2ld.cli.status import LOST_PROCESS, TERMINATED, Stopped, exit_status
 from s2ld.config import CN, build_config, value_of
 from s2ld.data.datamodule import PairDataModule
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.files import make_folder
 from s2ld.models.checkpoint import load_fitting, load_strict, read_weights, save_weights
-from s2ld.training.callbacks import MatchFigures, StepProgressBar, StopOnInterrupt, Throughput, TimeLimit
-from s2ld.training.checkpoints import LAST, Checkpoints, check_resumable
+from s2ld.training.callbacks import MatchFigures, StepProgressBar, StopOnSignal, Throughput, TimeLimit
+from s2ld.training.checkpoints import LAST, Checkpoints, WholeFileIO, check_resumable, resume_place
 from s2ld.training.module import DETECTOR_MODULES, S2LDModule
-from s2ld.training.optim import run_scale
+from s2ld.training.optim import Place, RunScale, run_scale
+from s2ld.training.processes import (
+    LOST,
+    TIMEOUT,
+    check_slurm,
+    device_count,
+    follow_parent,
+    is_lost_peer,
+    slurm_plugins,
+    uses_cuda,
+)
 from s2ld.training.skipped import SkippedPairs
 
 WEIGHTS = "s2ld.safetensors"
@@ -65,8 +75,10 @@ def main(argv: Sequence[str] | None = None) -> TrainResult:
     """Train as the command line says.
 
     Raises:
-        S2LDError: bad arguments, configs or files; a loss that is not finite.
+        S2LDError: bad arguments, configs or files; a loss that is not finite for many steps.
         KeyboardInterrupt: Ctrl-C, after the step that ran has been saved.
+        Stopped: status 143 after SIGTERM or SIGUSR1, when the step that ran has been saved; 3 when another process of
+            the run has ended.
     """
     arguments = build_parser().parse_intermixed_args(argv)
     files, overrides = split_items(arguments.items)
@@ -106,38 +118,68 @@ def seconds(text: str) -> float:
 
 
 def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse.Namespace) -> TrainResult:
-    """Train with a whole config; `arguments` are those of `build_parser`."""
+    """Train with a whole config; `arguments` are those of `build_parser`. It raises what `main` does."""
+    world = _world(arguments)
     pl.seed_everything(config.TRAIN.SEED, verbose=False)
-    module = S2LDModule(config)
+    data = PairDataModule(config)
+    place = Place() if checkpoint is None else resume_place(checkpoint)
+    scale = run_scale(config, world, _epoch_pairs(data), place)
+    module = S2LDModule(config, scale)
     initialise(module, config)
-    trainer = build_trainer(config, output, arguments)
-    scale = run_scale(config, trainer.world_size)
-    rank_zero_info(
-        f"{scale}; {trainer.world_size} process(es) on {trainer.accelerator.__class__.__name__}; to {output}"
-    )
+    trainer = build_trainer(config, scale, output, arguments)
+    rank_zero_info(f"{scale}; {world} process(es) on {trainer.accelerator.__class__.__name__}; to {output}")
     if checkpoint is not None:
         check_resumable(checkpoint, module)
+        _say_place(place, scale)
+    follow_parent()
     try:
-        trainer.fit(module, datamodule=PairDataModule(config), ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except S2LDError as error:
         raise as_one_line(error) from error
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise S2LDError(
-            "a loader process was killed, by the system if memory ran out; lower DATA.WORKERS or "
-            "DATA.MEGADEPTH.CACHE_MB, then --resume auto"
-        ) from error
+        if "DataLoader worker" in str(error):
+            raise S2LDError(
+                "a loader process was killed, by the system if memory ran out; lower DATA.WORKERS or "
+                "DATA.MEGADEPTH.CACHE_MB, then --resume auto"
+            ) from error
+        if world > 1 and is_lost_peer(error):
+            raise Stopped(LOST_PROCESS, LOST) from error
+        raise
+    return _finish(trainer, module, output)
+
+
+def _finish(trainer: pl.Trainer, module: S2LDModule, output: Path) -> TrainResult:
+    """Write the weights, and end as the signal says that stopped the run, if one did."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     weights = None
-    if trainer.is_global_zero and not arguments.fast_dev_run:
+    if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         weights = output / WEIGHTS
         metadata = {"steps": str(trainer.global_step), "score": f"{metrics.get('val/score', float('nan')):.4f}"}
-        save_weights(weights, module.averaged.state_dict(), config, metadata)
+        save_weights(weights, module.averaged.state_dict(), module.config, metadata)
+    trainer.strategy.barrier("weights")
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    if any(isinstance(callback, StopOnInterrupt) and callback.stopped for callback in callbacks):
-        raise KeyboardInterrupt(f"step {trainer.global_step} is saved in {output}; go on with --resume auto")
+    stopped = next((callback.stopped for callback in callbacks if isinstance(callback, StopOnSignal)), None)
+    # a process that Lightning started must end well: else Lightning kills the one that started it before it has ended
+    if stopped is not None and trainer.local_rank == 0:
+        line = f"step {trainer.global_step} is saved in {output}; go on with --resume auto"
+        raise KeyboardInterrupt(line) if stopped == signal.SIGINT else Stopped(TERMINATED, f"{stopped.name}; {line}")
     return TrainResult(output, trainer.global_step, metrics, weights)
+
+
+def _epoch_pairs(data: PairDataModule) -> int | None:
+    """Return the pairs of an epoch of the training source, None where it has no epochs."""
+    if not data.config.TRAIN.EPOCHS:
+        return None
+    data.setup("fit")
+    pairs: int | None = getattr(data, "epoch_pairs", None)
+    return pairs
+
+
+def _say_place(place: Place, scale: RunScale) -> None:
+    line = f"going on after step {place.step}, {place.pairs} pairs"
+    if place.pairs != place.step * scale.batch:
+        line += f", not all in batches of {scale.batch}: the order goes on with the next pair, the rate is this batch's"
+    rank_zero_info(line)
 
 
 def initialise(module: S2LDModule, config: CN) -> None:
@@ -161,35 +203,24 @@ def initialise(module: S2LDModule, config: CN) -> None:
     module.restart_average()
 
 
-def build_trainer(config: CN, output: Path, arguments: argparse.Namespace) -> pl.Trainer:
-    """Return Lightning's trainer for a config and the command line's hardware."""
+def build_trainer(config: CN, scale: RunScale, output: Path, arguments: argparse.Namespace) -> pl.Trainer:
+    """Return Lightning's trainer for a config, its scale and the command line's hardware."""
     train_config = config.TRAIN
-    devices = _devices(arguments)
-    distributed = devices * arguments.num_nodes > 1
+    distributed = _world(arguments) > 1
     quick = arguments.fast_dev_run
     if not quick:
         make_folder(output)
-    callbacks: list[pl.Callback] = [
-        StopOnInterrupt(),
-        StepProgressBar(train_config.LOG_EVERY),
-        SkippedPairs(),
-        Throughput(train_config.LOG_EVERY),
-        MatchFigures(train_config.FIGURES),
-    ]
-    if arguments.max_time:
-        callbacks.append(TimeLimit(seconds(arguments.max_time)))
-    if not quick:
-        callbacks.append(Checkpoints(output, train_config.CHECKPOINT_EVERY))
     _quieten()
-    options: dict[str, Any] = (
-        {"fast_dev_run": True} if quick else {"max_steps": train_config.MAX_STEPS, "max_epochs": -1}
-    )
+    options: dict[str, Any] = {"fast_dev_run": True} if quick else {"max_steps": scale.total_steps, "max_epochs": -1}
+    strategy: Strategy | str = DDPStrategy(timeout=TIMEOUT) if distributed else "auto"
     return pl.Trainer(
         accelerator=arguments.accelerator,
-        devices=devices,
+        devices=device_count(arguments.devices, arguments.accelerator),
         num_nodes=arguments.num_nodes,
-        strategy=DDPStrategy() if distributed else "auto",
-        sync_batchnorm=distributed and _uses_cuda(arguments) and not train_config.FREEZE_BATCHNORM,
+        strategy=strategy,
+        # PyTorch has it for GPUs only; on CPUs each process normalises by its own batch, and the first one's running
+        # statistics are what DDP hands to all at each step, what is validated and what is saved
+        sync_batchnorm=distributed and uses_cuda(arguments.accelerator) and not train_config.FREEZE_BATCHNORM,
         precision=train_config.PRECISION,
         accumulate_grad_batches=train_config.ACCUMULATE,
         gradient_clip_val=train_config.GRAD_CLIP,
@@ -201,10 +232,27 @@ def build_trainer(config: CN, output: Path, arguments: argparse.Namespace) -> pl
         enable_model_summary=False,
         enable_checkpointing=not quick,
         logger=False if quick else TensorBoardLogger(output, name="tensorboard", version=""),
-        callbacks=callbacks,
+        callbacks=_callbacks(train_config, output, arguments),
+        plugins=[WholeFileIO(), *slurm_plugins()],
         default_root_dir=output,
         **options,
     )
+
+
+def _callbacks(config: CN, output: Path, arguments: argparse.Namespace) -> list[pl.Callback]:
+    """Return the callbacks of a run with a TRAIN node."""
+    callbacks: list[pl.Callback] = [
+        StopOnSignal(),
+        StepProgressBar(config.LOG_EVERY),
+        SkippedPairs(),
+        Throughput(config.LOG_EVERY),
+        MatchFigures(config.FIGURES),
+    ]
+    if arguments.max_time:
+        callbacks.append(TimeLimit(seconds(arguments.max_time)))
+    if not arguments.fast_dev_run:
+        callbacks.append(Checkpoints(output, config.CHECKPOINT_EVERY, config.VALIDATE_EVERY))
+    return callbacks
 
 
 def _quieten() -> None:
@@ -219,24 +267,13 @@ def _quieten() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
 
 
-def _devices(arguments: argparse.Namespace) -> int:
+def _world(arguments: argparse.Namespace) -> int:
+    """Return the number of processes of a run on all machines."""
+    devices = device_count(arguments.devices, arguments.accelerator)
     if arguments.num_nodes < 1:
         raise S2LDError(f"--num_nodes {arguments.num_nodes}: give a number of machines from 1")
-    if arguments.accelerator == "gpu" and not torch.cuda.is_available():
-        raise S2LDError(
-            "--accelerator gpu: this machine or this PyTorch has no CUDA GPU; use --accelerator cpu or auto"
-        )
-    if not _uses_cuda(arguments) and arguments.accelerator == "auto":
-        rank_zero_info("no CUDA GPU here: training on the CPU")
-    if arguments.devices == "auto":
-        return torch.cuda.device_count() if _uses_cuda(arguments) else 1
-    if not arguments.devices.isdecimal() or int(arguments.devices) < 1:
-        raise S2LDError(f"--devices {arguments.devices}: give a number of processes from 1, or auto")
-    return int(arguments.devices)
-
-
-def _uses_cuda(arguments: argparse.Namespace) -> bool:
-    return arguments.accelerator != "cpu" and torch.cuda.is_available()
+    check_slurm(devices, arguments.num_nodes)
+    return int(devices * arguments.num_nodes)
 
 
 def _checkpoint(resume: str | None, output: Path, config: CN) -> Path | None:

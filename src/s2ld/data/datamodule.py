@@ -19,6 +19,7 @@ from s2ld.data.sources import build_mixture, build_source
 from s2ld.types import PairBatch
 
 PREFETCH = 4  # batches that a loader process has ready
+GRACE = 60  # seconds that a loader process lives on after a SIGTERM
 
 
 class PairDataModule(pl.LightningDataModule):
@@ -120,7 +121,12 @@ class PairDataModule(pl.LightningDataModule):
 
 
 def _single_threaded(worker: int) -> None:
-    """Keep a loader process to one core: there are as many as the cores allow. Ctrl-C is for the main process."""
+    """Keep a loader process to one core: there are as many as the cores allow. Signals are for the main process.
+
+    A scheduler sends SIGTERM to all processes: this one is needed until the main one has ended its step.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE) and None)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

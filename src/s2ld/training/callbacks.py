@@ -1,4 +1,4 @@
-"""Callbacks of a training run: time limit, Ctrl-C, throughput, progress, pictures."""
+"""Callbacks of a training run: time limit, signals, throughput, progress, pictures."""
 
 from __future__ import annotations
 
@@ -41,41 +41,53 @@ class TimeLimit(Callback):
             trainer.should_stop = trainer.should_stop or is_over
 
 
-class StopOnInterrupt(Callback):
-    """Lets Ctrl-C end a run at the end of an optimiser step, with its checkpoint; a second Ctrl-C ends it at once."""
+class StopOnSignal(Callback):
+    """Lets a signal end a run at the end of an optimiser step, with its checkpoint but without a validation.
+
+    The signals are Ctrl-C (a second one ends the run at once), SIGTERM and SIGUSR1, which schedulers send before they
+    take a machine away. One process of the run that gets it is enough.
+    """
 
     def __init__(self) -> None:
-        self.stopped = False
-        """Whether a Ctrl-C ended the run."""
-        self._asked = False
-        self._previous: Any = None
+        self.stopped: signal.Signals | None = None
+        """What ended the run: SIGINT, or SIGTERM for the others; None if it ended by itself."""
+        self._asked: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over SIGINT, which Python allows in the main thread only."""
+        """Take the signals over, from Lightning too; Python allows it in the main thread only."""
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._ask)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+                self._previous[number] = signal.signal(number, self._ask)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
     ) -> None:
         """Stop all processes when any of them was asked to and no accumulated gradient would be lost."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self.stopped = bool(trainer.strategy.reduce_boolean_decision(self._asked, all=False))
-            trainer.should_stop = trainer.should_stop or self.stopped
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        if trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False):
+            self.stopped = signal.SIGINT if self._asked == signal.SIGINT else signal.SIGTERM
+            trainer.should_stop = True
+            trainer.limit_val_batches = 0  # else a run that is told to stop validates once more
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give SIGINT back, after an error too."""
-        self._give_back()
+        """Give the signals back, after an error too."""
+        for number in list(self._previous):
+            self._give_back(number)
 
-    def _ask(self, *_: Any) -> None:
-        self._asked = True
-        self._give_back()
-        print("\nCtrl-C: stopping after this step; once more stops at once", file=sys.stderr)
+    def _ask(self, number: int, _: Any) -> None:
+        self._asked = signal.Signals(number)
+        again = ""
+        if number == signal.SIGINT:
+            self._give_back(signal.SIGINT)
+            again = "; once more stops at once"
+        print(f"\n{self._asked.name}: stopping after this step{again}", file=sys.stderr)
 
-    def _give_back(self) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+    def _give_back(self, number: signal.Signals) -> None:
+        previous = self._previous.pop(number, None)
+        if previous is not None:
+            signal.signal(number, previous)
 
 
 class Throughput(Callback):
@@ -114,7 +126,7 @@ class Throughput(Callback):
 
 
 class StepProgressBar(TQDMProgressBar):
-    """Lightning's bar, counting to TRAIN.MAX_STEPS: the loader itself is endless.
+    """Lightning's bar, counting to the last step: the loader itself is endless.
 
     Args:
         every: optimiser steps between two refreshes where the output is no terminal but a file.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, cast
 
@@ -20,10 +22,12 @@ from s2ld.models.checkpoint import CONFIG_KEY
 from s2ld.models.network import S2LD
 from s2ld.training.ema import WeightAverage
 from s2ld.training.losses import detector_losses, matching_losses
-from s2ld.training.optim import build_optimizer, build_scheduler, run_scale
+from s2ld.training.optim import RunScale, build_optimizer, build_scheduler, run_scale
 from s2ld.training.targets import build_targets, select_fine
 from s2ld.training.validation import COLUMNS, NOTHING, detector_row, matcher_row, summarise
 from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, LossTerms, PairBatch, Prediction, Targets
+
+_LOG = logging.getLogger("pytorch_lightning.s2ld")  # whose notes the user sees
 
 RIGHT_PX = 8.0  # resized px: a predicted match farther than a cell from the truth is wrong, in the training's log
 DETECTOR_MODULES = ("backbone", "keypoint_detector")
@@ -33,16 +37,26 @@ DETECTOR_MODULES = ("backbone", "keypoint_detector")
 class S2LDModule(pl.LightningModule):
     """The network and how it learns; the state dict has ``matcher.`` and, with an average, ``average.model.``.
 
+    A step whose loss, output or gradient is not finite in any process is skipped in all of them: neither weights nor
+    statistics nor the average take anything from it. It counts as a step, so that schedule and data order do not shift.
+
     Args:
         config: the whole config.
+        scale: of the run; by default that of the config and the trainer's processes.
 
     Raises:
         S2LDError: unknown stage or module to freeze.
     """
 
-    def __init__(self, config: CN) -> None:
+    def __init__(self, config: CN, scale: RunScale | None = None) -> None:
         super().__init__()
         self.config = config
+        self.skipped_steps = 0
+        """Steps skipped since the run's beginning."""
+        self._skipped_in_a_row = 0
+        self._why = ""
+        self._scale = scale
+        self._good_buffers: list[Tensor] = []
         self.matcher = S2LD(config.MODEL)
         if config.TRAIN.CHANNELS_LAST:
             self.matcher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -77,16 +91,16 @@ class S2LDModule(pl.LightningModule):
         return self
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch.
-
-        Raises:
-            S2LDError: the loss or the network's output is not finite.
-        """
+        """Return the loss of a batch, NaN with a NaN gradient where it or the network's output is not finite."""
         if self.config.TRAIN.STAGE == "detector":
             terms = self._detector_terms(batch)
         else:
             terms = self._matcher_terms(batch, batch_idx)
-        self._require_finite(terms.total, "the loss", batch)
+        if terms is None:
+            return self._broken_loss()
+        if not bool(terms.total.isfinite()):
+            self._why = f"the loss is not finite (pairs {list(batch.names)})"
+            return self._broken_loss()
         for field in fields(terms):
             self._log(f"loss/{field.name}", getattr(terms, field.name).detach(), batch, field.name == "total")
         self._log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], batch)
@@ -98,11 +112,12 @@ class S2LDModule(pl.LightningModule):
             return count
         return cast("Tensor", self.trainer.strategy.reduce(count.clone(), reduce_op="mean"))
 
-    def _matcher_terms(self, batch: PairBatch, batch_idx: int) -> LossTerms:
+    def _matcher_terms(self, batch: PairBatch, batch_idx: int) -> LossTerms | None:
         images0, images1 = batch.view0.images, batch.view1.images
         encoded = self.matcher.encode(images0, images1)
         confidence = self.matcher.confidence(encoded, images0.mask, images1.mask)
-        self._require_finite(confidence.sum(), "the confidence matrix", batch)
+        if self._is_broken(confidence, "the confidence matrix", batch):
+            return None
         predicted = self.matcher.select(confidence, encoded, images0.mask, images1.mask)
         targets = build_targets(encoded, batch, self.config.TARGETS)
         coarse = select_fine(predicted, targets, batch, self.config.TARGETS, self._generator(batch_idx))
@@ -113,20 +128,26 @@ class S2LDModule(pl.LightningModule):
             encoded, confidence, coarse, fine, targets, batch, self.config.LOSS, radius, self.reduce_count
         )
 
-    def _detector_terms(self, batch: PairBatch) -> LossTerms:
+    def _detector_terms(self, batch: PairBatch) -> LossTerms | None:
         encoded = _detect(self.matcher, batch)
-        self._require_finite(encoded.keypoints0.points.sum(), "a keypoint", batch)
+        if self._is_broken(encoded.keypoints0.points, "a keypoint", batch):
+            return None
         targets = build_targets(encoded, batch, self.config.TARGETS)
         return detector_losses(encoded, targets, batch, self.config.LOSS, self.reduce_count)
 
-    def _require_finite(self, value: Tensor, what: str, batch: PairBatch | None = None) -> None:
-        """Stop the run with one line; a broken output must be asked for, since a loss over no valid keypoint is 0."""
-        if not bool(value.isfinite()):
-            pairs = f" (pairs {list(batch.names)})" if batch else ""
-            raise S2LDError(
-                f"step {self.global_step}: {what} is not finite{pairs}; "
-                "lower TRAIN.CANONICAL_LR or TRAIN.GRAD_CLIP, or use TRAIN.PRECISION 32-true"
-            )
+    def _is_broken(self, output: Tensor, what: str, batch: PairBatch) -> bool:
+        """Whether an output is not finite in any process: all leave the step together, before they count matches.
+
+        It must be asked for, since a loss over no valid keypoint is 0.
+        """
+        broken = not bool(output.sum().isfinite())
+        if broken:
+            self._why = f"{what} is not finite (pairs {list(batch.names)})"
+        return bool(self.reduce_count(torch.tensor(float(broken), device=self.device)) > 0)
+
+    def _broken_loss(self) -> Tensor:
+        """Return NaN that hangs on every weight: its gradient reaches the other processes by DDP's own reduction."""
+        return torch.stack([p.sum() for p in self.matcher.parameters() if p.requires_grad]).sum() * torch.nan
 
     def _log_matches(
         self, predicted: CoarseMatches, coarse: CoarseMatches, fine: FineMatches, targets: Targets, batch: PairBatch
@@ -149,35 +170,63 @@ class S2LDModule(pl.LightningModule):
         state = np.random.SeedSequence((self.config.TRAIN.SEED, micro, self.global_rank)).generate_state(1)
         return torch.Generator().manual_seed(int(state[0]))
 
+    def on_train_start(self) -> None:
+        """Remember the running statistics that the first step starts from."""
+        self._good_buffers = [buffer.clone() for buffer in self.matcher.buffers()]
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the norm of the gradient before it is clipped; a broken one stops the run before a checkpoint takes it.
+        """Log the norm of the gradient before it is clipped; drop a gradient that is not finite.
+
+        The norm is taken after DDP's reduction: it is the same in all processes, and so is what follows from it.
 
         Raises:
-            S2LDError: the gradient is not finite (with float16, Lightning's scaler skips such steps instead).
+            S2LDError: TRAIN.MAX_BAD_STEPS steps in a row were bad.
         """
         norm = nn.utils.get_total_norm([p.grad for p in self.matcher.parameters() if p.grad is not None])
         self.log("train/gradient_norm", norm)
-        if self.config.TRAIN.PRECISION != "16-mixed":
-            self._require_finite(norm, "the gradient")
+        if bool(norm.isfinite()):
+            self._skipped_in_a_row = 0
+        else:
+            optimizer.zero_grad(set_to_none=True)  # AdamW passes over weights without one, moments and decay included
+            self._count_skipped()
+        self.log("train/skipped_steps", float(self.skipped_steps))
+
+    def _count_skipped(self) -> None:
+        self.skipped_steps += 1
+        self._skipped_in_a_row += 1
+        why, self._why = self._why or "the gradient is not finite", ""  # the process where it began knows more
+        if self._skipped_in_a_row >= self.config.TRAIN.MAX_BAD_STEPS:
+            raise S2LDError(
+                f"step {self.global_step}: {why}, and so for {self._skipped_in_a_row} step(s) in a row; go on from the "
+                "last checkpoint with a lower TRAIN.CANONICAL_LR or TRAIN.GRAD_CLIP, or with TRAIN.PRECISION 32-true"
+            )
+        _LOG.warning("step %d is skipped: %s", self.global_step, why)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, then let the average follow."""
+        """Step, then let the average follow; after a skipped step take back what it did to the statistics."""
         super().optimizer_step(*args, **kwargs)
+        if self._skipped_in_a_row:
+            _copy(self._good_buffers, self.matcher.buffers())
+            return
+        _copy(self.matcher.buffers(), self._good_buffers)
         if self.average is not None:
             self.average.update(self.matcher, self.global_step)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW and its schedule, stepped once an optimiser step."""
         train = self.config.TRAIN
-        scale = run_scale(self.config, self.trainer.world_size)
+        scale = self._scale or run_scale(self.config, self.trainer.world_size)
         optimizer = build_optimizer([self.matcher], scale.learning_rate, train.WEIGHT_DECAY)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": build_scheduler(optimizer, train), "interval": "step"},
+            "lr_scheduler": {"scheduler": build_scheduler(optimizer, train, scale), "interval": "step"},
         }
 
     def on_validation_epoch_start(self) -> None:
-        """Make room for one row a validation pair."""
+        """Make room for one row a validation pair; take the first process's statistics, which checkpoints hold."""
+        if self.trainer.world_size > 1:
+            for buffer in self.averaged.buffers():
+                torch.distributed.broadcast(buffer, 0)
         self._layout: list[tuple[str, int]] = self.trainer.datamodule.val_layout  # type: ignore[attr-defined]
         pairs = sum(count for _, count in self._layout)
         self._table = torch.zeros(pairs, len(COLUMNS), dtype=torch.float64, device=self.device)
@@ -222,8 +271,18 @@ class S2LDModule(pl.LightningModule):
         rank_zero_info(f"step {self.global_step}: {'; '.join(lines)}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the config into the checkpoint."""
+        """Put the config and the number of skipped steps into the checkpoint."""
         checkpoint[CONFIG_KEY] = config_to_text(self.config)
+        checkpoint["skipped_steps"] = self.skipped_steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting skipped steps; checkpoints from before they were counted have none."""
+        self.skipped_steps = int(checkpoint.get("skipped_steps", 0))
+
+
+def _copy(sources: Iterable[Tensor], targets: Iterable[Tensor]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.copy_(source)
 
 
 def _frozen_modules(matcher: S2LD, config: CN) -> list[nn.Module]:

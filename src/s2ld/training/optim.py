@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -15,22 +16,74 @@ from s2ld.errors import S2LDError
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a run stands."""
+
+    step: int = 0
+    """Optimiser steps done."""
+    pairs: int = 0
+    """Pairs drawn by all processes together."""
+
+
+@dataclass(frozen=True)
 class RunScale:
     """What follows from the config and the number of processes; printed, never written back."""
 
     batch: int
     """Pairs an optimiser step: batch size x processes x accumulated batches."""
+    canonical_batch: int
+    """The batch that the config's rate and warm-up are meant for."""
     learning_rate: float
     """At the end of the warm-up."""
+    warmup_steps: int
+    """Optimiser steps of this batch."""
+    total_steps: int
+    """Optimiser steps at which the run ends."""
+    ahead: float = 0.0
+    """Steps of this batch by which the pairs drawn are ahead of the step counter, after a resume with another batch."""
 
     def __str__(self) -> str:
-        return f"true batch {self.batch} pairs, learning rate {self.learning_rate:.3g}"
+        ratio, inverse = f"{self.batch}/{self.canonical_batch}", f"{self.canonical_batch}/{self.batch}"
+        return (
+            f"true batch {self.batch} pairs, learning rate {self.learning_rate:.3g} (TRAIN.CANONICAL_LR x {ratio}), "
+            f"warm-up {self.warmup_steps} steps (TRAIN.WARMUP_STEPS x {inverse}), {self.total_steps} steps in all"
+        )
 
 
-def run_scale(config: CN, world: int) -> RunScale:
-    """Scale the canonical learning rate linearly with the true batch: rate = CANONICAL_LR batch / CANONICAL_BATCH."""
-    batch = config.DATA.BATCH_SIZE * world * config.TRAIN.ACCUMULATE
-    return RunScale(batch, config.TRAIN.CANONICAL_LR * batch / config.TRAIN.CANONICAL_BATCH)
+def run_scale(config: CN, world: int, epoch_pairs: int | None = None, place: Place | None = None) -> RunScale:
+    """Scale the canonical settings to the true batch.
+
+    The learning rate grows linearly with it, rate = CANONICAL_LR batch / CANONICAL_BATCH, and the warm-up covers the
+    same number of pairs: its steps are WARMUP_STEPS CANONICAL_BATCH / batch. With EPOCHS the run covers as many pairs
+    as it says; without, MAX_STEPS counts, whatever the batch.
+
+    Args:
+        config: the whole config.
+        world: number of processes.
+        epoch_pairs: pairs an epoch of the training source, all processes together; None where it has no epochs.
+        place: where a resumed run stands; with EPOCHS, what it did with another batch counts in pairs.
+
+    Raises:
+        S2LDError: EPOCHS for a source without epochs, or a warm-up that takes the whole run.
+    """
+    train, place = config.TRAIN, place or Place()
+    batch, canonical = int(config.DATA.BATCH_SIZE * world * train.ACCUMULATE), int(train.CANONICAL_BATCH)
+    ahead, total = 0.0, int(train.MAX_STEPS)
+    if train.EPOCHS:
+        if epoch_pairs is None:
+            raise S2LDError(
+                f"TRAIN.EPOCHS {train.EPOCHS}: DATA.TRAIN_SOURCES {list(config.DATA.TRAIN_SOURCES)} have no epochs; "
+                "set TRAIN.EPOCHS 0 and TRAIN.MAX_STEPS"
+            )
+        ahead = place.pairs / batch - place.step
+        total = math.ceil(train.EPOCHS * epoch_pairs / batch - ahead)
+    warmup = round(train.WARMUP_STEPS * canonical / batch)
+    if warmup >= total + ahead:
+        raise S2LDError(
+            f"TRAIN.WARMUP_STEPS {train.WARMUP_STEPS} are {warmup} steps of {batch} pairs, which must be below the "
+            f"run's {total}; lower it"
+        )
+    return RunScale(batch, canonical, train.CANONICAL_LR * batch / canonical, warmup, total, ahead)
 
 
 def build_optimizer(modules: Iterable[nn.Module], learning_rate: float, weight_decay: float) -> AdamW:
@@ -49,36 +102,49 @@ def build_optimizer(modules: Iterable[nn.Module], learning_rate: float, weight_d
     return AdamW([group for group in groups if group["params"]], lr=learning_rate)
 
 
-def schedule_factor(config: CN) -> Callable[[int], float]:
+def schedule_factor(config: CN, scale: RunScale) -> Callable[[int], float]:
     """Return the factor of the learning rate as a function of the optimiser step alone.
 
-    Warm-up: linear from WARMUP_RATIO at step 0 to 1 at WARMUP_STEPS. Then `cosine`: from 1 down to FINAL_LR_RATIO at
-    MAX_STEPS; or `multistep`: halved at each of MILESTONES, as fractions of MAX_STEPS.
+    Warm-up: linear from WARMUP_RATIO at step 0 to 1 at its end. Then `cosine`: from 1 down to FINAL_LR_RATIO at the
+    run's end; or `multistep`: halved at each of MILESTONES, as fractions of the run.
 
     Args:
         config: the TRAIN node.
+        scale: of the run.
 
     Raises:
-        S2LDError: unknown SCHEDULE, or a warm-up that takes the whole run.
+        S2LDError: unknown SCHEDULE.
     """
-    warmup, total = int(config.WARMUP_STEPS), int(config.MAX_STEPS)
+    warmup, total, ahead = scale.warmup_steps, scale.total_steps + scale.ahead, scale.ahead
     start, final = float(config.WARMUP_RATIO), float(config.FINAL_LR_RATIO)
-    milestones = [fraction * total for fraction in config.MILESTONES]
+    milestones = [round(fraction * total) for fraction in config.MILESTONES]
     if config.SCHEDULE not in ("cosine", "multistep"):
         raise S2LDError(f"TRAIN.SCHEDULE {config.SCHEDULE!r} is unknown; use cosine or multistep")
-    if warmup >= total:
-        raise S2LDError(f"TRAIN.WARMUP_STEPS {warmup} must be below TRAIN.MAX_STEPS {total}; lower it")
 
     def factor(step: int) -> float:
-        ramp = start + (1.0 - start) * min(step / warmup, 1.0) if warmup else 1.0
+        now = step + ahead
+        ramp = start + (1.0 - start) * min(now / warmup, 1.0) if warmup else 1.0
         if config.SCHEDULE == "multistep":
-            return float(ramp * 0.5 ** sum(step >= milestone for milestone in milestones))
-        done = min(max(step - warmup, 0) / (total - warmup), 1.0)
+            return float(ramp * 0.5 ** sum(now >= milestone for milestone in milestones))
+        done = min(max(now - warmup, 0) / (total - warmup), 1.0)
         return float(ramp * (final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))))
 
     return factor
 
 
-def build_scheduler(optimizer: Optimizer, config: CN) -> LambdaLR:
-    """Return the step-based schedule of `schedule_factor`; step it once an optimiser step."""
-    return LambdaLR(optimizer, schedule_factor(config))
+class StepSchedule(LambdaLR):
+    """The schedule of `schedule_factor`; step it once an optimiser step."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the step of a resumed run; its rates belong to its own batch and are computed anew."""
+        own = list(self.base_lrs)
+        super().load_state_dict(state_dict)
+        self.base_lrs = own
+        for group, base, factor in zip(self.optimizer.param_groups, own, self.lr_lambdas, strict=True):
+            group["initial_lr"], group["lr"] = base, base * factor(self.last_epoch)
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+
+def build_scheduler(optimizer: Optimizer, config: CN, scale: RunScale) -> StepSchedule:
+    """Return the schedule of a TRAIN node and a run's scale for an optimiser."""
+    return StepSchedule(optimizer, schedule_factor(config, scale))

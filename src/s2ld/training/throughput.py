@@ -13,7 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from s2ld.config import CN
+from s2ld.config import CN, build_config
 from s2ld.data.datamodule import PREFETCH, PairDataModule
 from s2ld.data.sample import PairSample, PairSource
 from s2ld.data.sources import build_source
@@ -139,6 +139,7 @@ def training_rate(config: CN, steps: int, accelerator: str, source: PairSource |
     Raises:
         S2LDError: what the module or a source says.
     """
+    config = build_config(overrides=["TRAIN.EPOCHS", "0", "TRAIN.WARMUP_STEPS", "0"], base=config)
     ready = PREFETCH * int(config.DATA.WORKERS)
     clock = _Clock(WARMUP_STEPS + ready)
     with quiet_lightning():
