@@ -128,6 +128,9 @@ def test_validation_pairs_of_all_sources_in_their_order() -> None:
     assert [batch.sources for batch in module.val_dataloader()] == [["x"], ["x"], ["y"]]
     assert module.val_layout == [("x", 2), ("y", 1)]
     assert PairDataModule(config(), Numbered("a"), {}).val_dataloader() == []
+    module.trainer = SimpleNamespace(global_rank=0, world_size=4)  # type: ignore[assignment]
+    with pytest.raises(S2LDError, match=r"DATA.VAL_PAIRS: 3 validation pair\(s\) for 4 processes"):
+        module.val_dataloader()
 
 
 @pytest.mark.parametrize("name", ["synthetic", "homography"])

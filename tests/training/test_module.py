@@ -29,8 +29,10 @@ EASY = [
 ]
 
 
-def fit(module: S2LDModule, config: CN, val: dict[str, Any] | None = None, train: Any = None) -> pl.Trainer:
-    """Train without writing anything."""
+def fit(
+    module: S2LDModule, config: CN, val: dict[str, Any] | None = None, train: Any = None, **options: Any
+) -> pl.Trainer:
+    """Train without writing anything; `options` are Lightning's."""
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=config.TRAIN.MAX_STEPS,
@@ -44,6 +46,7 @@ def fit(module: S2LDModule, config: CN, val: dict[str, Any] | None = None, train
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
     trainer.fit(module, datamodule=PairDataModule(config, train, {} if val is None else val))
     return trainer

@@ -16,6 +16,7 @@ from s2ld.data.sample import PairSource, collate, epoch_pairs_of
 from s2ld.data.samplers import StepBatchSampler, StridedSampler
 from s2ld.data.skipping import SkippingPairs
 from s2ld.data.sources import build_mixture, build_source
+from s2ld.errors import S2LDError
 from s2ld.types import PairBatch
 
 PREFETCH = 4  # batches that a loader process has ready
@@ -78,11 +79,19 @@ class PairDataModule(pl.LightningDataModule):
         return self._loader(self._train_source, batch_sampler=sampler, persistent_workers=self.config.DATA.WORKERS > 0)
 
     def val_dataloader(self) -> DataLoader[PairBatch] | list[DataLoader[PairBatch]]:
-        """Return this process's share of the fixed validation pairs, one pair a batch; an empty list for none."""
+        """Return this process's share of the fixed validation pairs, one pair a batch; an empty list for none.
+
+        Raises:
+            S2LDError: there are fewer pairs than processes: one without would not meet the others at their reductions.
+        """
         if not self._val_sources:
             return []
         pairs = JoinedPairs(list(self._val_sources.values()))
         rank, world = self._place()
+        if len(pairs) < world:
+            raise S2LDError(
+                f"DATA.VAL_PAIRS: {len(pairs)} validation pair(s) for {world} processes; give each one at least"
+            )
         return self._loader(pairs, sampler=StridedSampler(len(pairs), rank, world), batch_size=1)
 
     def state_dict(self) -> dict[str, Any]:
