@@ -16,13 +16,14 @@ from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import read_weights
 
 STEPS = [
-    *("TRAIN.MAX_STEPS", "4", "TRAIN.ACCUMULATE", "2", "TRAIN.WARMUP_STEPS", "1", "TRAIN.VALIDATE_EVERY", "2"),
+    *("TRAIN.ACCUMULATE", "2", "TRAIN.WARMUP_STEPS", "1", "TRAIN.VALIDATE_EVERY", "2"),
     *("DATA.BATCH_SIZE", "1", "DATA.VAL_PAIRS", "1", "MODEL.MATCH.THRESHOLD", "0.01"),
 ]
 
 
-def run(folder: Path, *arguments: str) -> TrainResult:
-    return main([str(write_tiny(folder)), "--accelerator", "cpu", *arguments, *STEPS])
+def run(folder: Path, *arguments: str, steps: int = 4) -> TrainResult:
+    options = ["--accelerator", "cpu", *arguments]
+    return main([str(write_tiny(folder)), *options, *STEPS, "TRAIN.MAX_STEPS", str(steps)])
 
 
 def note_indices(monkeypatch: pytest.MonkeyPatch) -> list[int]:

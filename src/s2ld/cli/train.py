@@ -24,7 +24,7 @@ from s2ld.errors import S2LDError, as_one_line
 from s2ld.files import make_folder
 from s2ld.models.checkpoint import load_fitting, load_strict, read_weights, save_weights
 from s2ld.training.callbacks import MatchFigures, StepProgressBar, StopOnSignal, Throughput, TimeLimit
-from s2ld.training.checkpoints import LAST, Checkpoints, WholeFileIO, check_resumable, resume_place
+from s2ld.training.checkpoints import BEST, LAST, Checkpoints, WholeFileIO, check_resumable, resume_place
 from s2ld.training.module import DETECTOR_MODULES, S2LDModule
 from s2ld.training.optim import Place, RunScale, run_scale
 from s2ld.training.processes import (
@@ -286,7 +286,11 @@ def _checkpoint(resume: str | None, output: Path, config: CN) -> Path | None:
     if resume == "auto" and not last.exists():
         return None
     path = last if resume == "auto" else Path(resume)
-    own = read_weights(path).config  # refuses what is no plain checkpoint, before Lightning opens it
+    try:
+        own = read_weights(path).config  # refuses what is no plain checkpoint, before Lightning opens it
+    except S2LDError as error:
+        best = output / BEST
+        raise S2LDError(f"{error}{f'; or go on with --resume {best}' if best.exists() else ''}") from error
     if own is None or path.suffix == ".safetensors":
         raise S2LDError(f"{path}: this is no checkpoint of train.py; start from its weights by TRAIN.INIT_WEIGHTS")
     for name in ("MODEL", "TRAIN.STAGE", "TRAIN.FREEZE"):
