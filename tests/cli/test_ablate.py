@@ -111,7 +111,7 @@ def test_variants_are_measured_on_all_pairs_or_not_at_all(command: list[str], tm
             "no_corner_loss is the same as baseline",
         ),
         (["--steps", "0"], "TRAIN.MAX_STEPS is 0"),
-        (["--steps", "1"], "TRAIN.WARMUP_STEPS 1 are 1 steps of 1 pairs"),
+        (["TRAIN.SCHEDULE", "linear"], "TRAIN.SCHEDULE 'linear'"),
         (["--size", "60", "64"], "multiples of 8"),
         (["--max_time", "soon"], "--max_time soon"),
         (["DATA.PHOTOS", "nowhere"], "nowhere"),

@@ -64,6 +64,6 @@ def test_without_one_process_the_run_ends_and_goes_on_from_the_last_checkpoint(
         again = main([*arguments(tmp_path, 1, 1, *STEPS), "--output", str(output), "--resume", "auto"])
     assert again.steps == 5
     assert drawn[:3] == [4, 5, 6]
-    said = "going on after step 2, 4 pairs, not all in batches of 1: the order goes on with the next pair"
+    said = "going on after step 2, 4 pairs, not all in batches of 1: the order goes on after as many pairs"
     assert any(said in message for message in caplog.messages)
     assert content(output / "last.ckpt")["PairDataModule"] == {"step": 5, "pairs": 7}

@@ -37,8 +37,9 @@ def test_rate_and_warm_up_follow_the_true_batch_and_are_printed() -> None:
     assert scale.total_steps == 30000
     assert str(scale) == (
         "true batch 16 pairs, learning rate 0.002 (TRAIN.CANONICAL_LR x 16/64), "
-        "warm-up 200 steps (TRAIN.WARMUP_STEPS x 64/16), 30000 steps in all"
+        "warm-up 200 steps (TRAIN.WARMUP_STEPS x 64/16, or a fifth of the run), 30000 steps in all"
     )
+    assert run_scale(build_config(overrides=[*keys, "TRAIN.MAX_STEPS", "900"]), world=2).warmup_steps == 180
 
 
 def test_the_lineages_recipe_on_megadepth() -> None:
@@ -96,12 +97,9 @@ def test_no_warm_up_starts_at_full_rate() -> None:
     assert schedule_factor(train_node(), RunScale(64, 64, 0.5, 0, 100))(0) == pytest.approx(1.0)
 
 
-def test_bad_schedules_are_refused() -> None:
+def test_a_bad_schedule_is_refused() -> None:
     with pytest.raises(S2LDError, match="SCHEDULE 'linear'"):
         schedule_factor(train_node("TRAIN.SCHEDULE", "linear"), SCALE)
-    config = build_config(overrides=["TRAIN.WARMUP_STEPS", "2", "TRAIN.MAX_STEPS", "100"])
-    with pytest.raises(S2LDError, match=r"WARMUP_STEPS 2 are 128 steps of 1 pairs, which must be below the run's 100"):
-        run_scale(config, 1)
 
 
 def test_norms_biases_and_frozen_parameters_do_not_decay() -> None:

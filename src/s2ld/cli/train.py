@@ -178,7 +178,9 @@ def _epoch_pairs(data: PairDataModule) -> int | None:
 def _say_place(place: Place, scale: RunScale) -> None:
     line = f"going on after step {place.step}, {place.pairs} pairs"
     if place.pairs != place.step * scale.batch:
-        line += f", not all in batches of {scale.batch}: the order goes on with the next pair, the rate is this batch's"
+        line += (
+            f", not all in batches of {scale.batch}: the order goes on after as many pairs, at the rate of this batch"
+        )
     rank_zero_info(line)
 
 

@@ -70,7 +70,7 @@ def _train() -> CN:
     c.CANONICAL_LR = 8e-3  # learning rate at the canonical batch size; scaled linearly with the true one
     c.CANONICAL_BATCH = 64  # pairs
     c.WEIGHT_DECAY = 0.1  # AdamW; not on norms and biases
-    c.WARMUP_STEPS = 16  # optimiser steps at the canonical batch size; as many pairs at the true one
+    c.WARMUP_STEPS = 16  # at the canonical batch size, as many pairs at the true one; at most a fifth of the run
     c.WARMUP_RATIO = 0.1  # of the learning rate, at step 0
     c.SCHEDULE = "cosine"  # cosine | multistep
     c.FINAL_LR_RATIO = 0.01  # cosine: of the learning rate, at the run's end

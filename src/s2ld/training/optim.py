@@ -36,7 +36,7 @@ class RunScale:
     learning_rate: float
     """At the end of the warm-up."""
     warmup_steps: int
-    """Optimiser steps of this batch."""
+    """Optimiser steps of this batch, at most a fifth of the run."""
     total_steps: int
     """Optimiser steps at which the run ends."""
     ahead: float = 0.0
@@ -46,7 +46,8 @@ class RunScale:
         ratio, inverse = f"{self.batch}/{self.canonical_batch}", f"{self.canonical_batch}/{self.batch}"
         return (
             f"true batch {self.batch} pairs, learning rate {self.learning_rate:.3g} (TRAIN.CANONICAL_LR x {ratio}), "
-            f"warm-up {self.warmup_steps} steps (TRAIN.WARMUP_STEPS x {inverse}), {self.total_steps} steps in all"
+            f"warm-up {self.warmup_steps} steps (TRAIN.WARMUP_STEPS x {inverse}, or a fifth of the run), "
+            f"{self.total_steps} steps in all"
         )
 
 
@@ -54,8 +55,8 @@ def run_scale(config: CN, world: int, epoch_pairs: int | None = None, place: Pla
     """Scale the canonical settings to the true batch.
 
     The learning rate grows linearly with it, rate = CANONICAL_LR batch / CANONICAL_BATCH, and the warm-up covers the
-    same number of pairs: its steps are WARMUP_STEPS CANONICAL_BATCH / batch. With EPOCHS the run covers as many pairs
-    as it says; without, MAX_STEPS counts, whatever the batch.
+    same number of pairs: its steps are WARMUP_STEPS CANONICAL_BATCH / batch, and never more than a fifth of the run.
+    With EPOCHS the run covers as many pairs as it says; without, MAX_STEPS counts, whatever the batch.
 
     Args:
         config: the whole config.
@@ -64,7 +65,7 @@ def run_scale(config: CN, world: int, epoch_pairs: int | None = None, place: Pla
         place: where a resumed run stands; with EPOCHS, what it did with another batch counts in pairs.
 
     Raises:
-        S2LDError: EPOCHS for a source without epochs, or a warm-up that takes the whole run.
+        S2LDError: EPOCHS for a source without epochs.
     """
     train, place = config.TRAIN, place or Place()
     batch, canonical = int(config.DATA.BATCH_SIZE * world * train.ACCUMULATE), int(train.CANONICAL_BATCH)
@@ -77,12 +78,7 @@ def run_scale(config: CN, world: int, epoch_pairs: int | None = None, place: Pla
             )
         ahead = place.pairs / batch - place.step
         total = math.ceil(train.EPOCHS * epoch_pairs / batch - ahead)
-    warmup = round(train.WARMUP_STEPS * canonical / batch)
-    if warmup >= total + ahead:
-        raise S2LDError(
-            f"TRAIN.WARMUP_STEPS {train.WARMUP_STEPS} are {warmup} steps of {batch} pairs, which must be below the "
-            f"run's {total}; lower it"
-        )
+    warmup = min(round(train.WARMUP_STEPS * canonical / batch), int((total + ahead) / 5))
     return RunScale(batch, canonical, train.CANONICAL_LR * batch / canonical, warmup, total, ahead)
 
 
