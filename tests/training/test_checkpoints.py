@@ -11,6 +11,7 @@ import pytest
 from test_resume import content, run
 
 from s2ld.errors import S2LDError
+from s2ld.training.module import S2LDModule
 
 
 @contextmanager
@@ -51,3 +52,18 @@ def test_a_checkpoint_that_is_not_whole_is_one_line_that_names_the_best(tmp_path
         run(tmp_path, "--output", str(output), "--resume", "auto")
     assert "\n" not in str(caught.value)
     assert run(tmp_path, "--output", str(output), "--resume", str(output / "best.ckpt")).steps == 4
+
+
+def test_a_run_that_ends_amid_a_validation_goes_on_after_the_step_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: S2LDModule) -> None:
+        raise S2LDError("the machine is taken away")
+
+    output = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(S2LDModule, "on_validation_epoch_end", refuse)
+        with pytest.raises(S2LDError, match="taken away"):
+            run(tmp_path, "--output", str(output))
+    assert content(output / "last.ckpt")["PairDataModule"] == {"step": 2, "pairs": 4}
+    assert run(tmp_path, "--output", str(output), "--resume", "auto").steps == 4

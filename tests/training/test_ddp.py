@@ -41,7 +41,8 @@ def run_unlucky(mishaps: str, command: list[str]) -> subprocess.CompletedProcess
     """Run train.py with the mishaps of `unlucky_run` in processes of its own, for five minutes at most."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "UNLUCKY": mishaps}
     script = [sys.executable, str(Path(__file__).with_name("unlucky_run.py")), *command]
-    return subprocess.run(script, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    options = {"capture_output": True, "text": True, "timeout": 300, "start_new_session": True}
+    return subprocess.run(script, env=environment, check=False, **options)
 
 
 @pytest.mark.parametrize(("processes", "mishaps"), [(2, ""), (4, "starved")])

@@ -24,7 +24,7 @@ def test_sigterm_saves_the_step_and_the_resumed_run_is_the_uninterrupted_one(
         (tmp_path / name).mkdir()
     main(arguments(tmp_path / "whole", 1, 1, *keys))
     cut = arguments(tmp_path / "cut", 1, 1, *keys)
-    done = run_unlucky("SIGTERM:0:2", cut)
+    done = run_unlucky("all:0:2", cut)
     assert done.returncode == TERMINATED == 143, done.stderr[-3000:]
     assert f"train.py: SIGTERM; step 3 is saved in {tmp_path}/cut/1; go on with --resume auto" in done.stderr
     assert content(tmp_path / "cut/1/last.ckpt")["PairDataModule"] == {"step": 3, "pairs": 6}

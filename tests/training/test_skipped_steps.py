@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 from test_module import fit
-from test_resume import content, differing, note_indices
+from test_resume import content, differing, note_indices, stop_after_two_steps
 from test_resume import run as run_command
 from tiny_runs import tiny_config
 from torch import Tensor, nn
@@ -112,8 +112,7 @@ def test_a_resume_after_a_skipped_step_repeats_and_misses_no_pair(
     run_command(tmp_path, "--output", str(tmp_path / "whole"))
     assert drawn[:8] == list(range(8))
     with monkeypatch.context() as patch:
-        stop = lambda _, trainer, *__: setattr(trainer, "should_stop", trainer.global_step >= 2)  # noqa: E731
-        patch.setattr("s2ld.training.callbacks.TimeLimit.on_train_batch_end", stop)
+        patch.setattr("s2ld.training.callbacks.TimeLimit.on_train_batch_end", stop_after_two_steps)
         run_command(tmp_path, "--output", str(tmp_path / "halves"), "--max_time", "1")
     drawn.clear()
     run_command(tmp_path, "--output", str(tmp_path / "halves"), "--resume", "auto")

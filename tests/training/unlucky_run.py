@@ -1,8 +1,8 @@
 """train.py with mishaps, for tests that need several processes.
 
 UNLUCKY holds them, separated by spaces: ``starved`` (pairs of odd number do not overlap), ``nan:RANK:STEP`` (a loss),
-``SIGTERM:RANK:STEP`` and the like (a process gets this signal amid the step), ``note:FOLDER`` (each process writes the
-statistics that it validates with).
+``SIGTERM:RANK:STEP`` and the like (a process gets this signal amid the step), ``all:RANK:STEP`` (all processes get a
+SIGTERM then, loaders too), ``note:FOLDER`` (each process writes the statistics that it validates with).
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def _step(mishaps: list[list[str]], module: S2LDModule, *args: Any) -> Tensor:
     for name in now:
         if name.startswith("SIG"):
             os.kill(os.getpid(), signal.Signals[name])
+        elif name == "all":
+            os.killpg(os.getpgrp(), signal.SIGTERM)
     loss = train(module, *args)
     return loss * torch.nan if "nan" in now else loss
 

@@ -119,14 +119,15 @@ def seconds(text: str) -> float:
 
 def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse.Namespace) -> TrainResult:
     """Train with a whole config; `arguments` are those of `build_parser`. It raises what `main` does."""
-    world = _world(arguments)
+    devices = _devices(arguments)
+    world = devices * arguments.num_nodes
     pl.seed_everything(config.TRAIN.SEED, verbose=False)
     data = PairDataModule(config)
     place = Place() if checkpoint is None else resume_place(checkpoint)
     scale = run_scale(config, world, _epoch_pairs(data), place)
     module = S2LDModule(config, scale)
     initialise(module, config)
-    trainer = build_trainer(config, scale, output, arguments)
+    trainer = build_trainer(config, scale, output, arguments, devices)
     rank_zero_info(f"{scale}; {world} process(es) on {trainer.accelerator.__class__.__name__}; to {output}")
     if checkpoint is not None:
         check_resumable(checkpoint, module)
@@ -205,10 +206,10 @@ def initialise(module: S2LDModule, config: CN) -> None:
     module.restart_average()
 
 
-def build_trainer(config: CN, scale: RunScale, output: Path, arguments: argparse.Namespace) -> pl.Trainer:
-    """Return Lightning's trainer for a config, its scale and the command line's hardware."""
+def build_trainer(config: CN, scale: RunScale, output: Path, arguments: argparse.Namespace, devices: int) -> pl.Trainer:
+    """Return Lightning's trainer for a config, its scale and the command line's hardware, `devices` on each machine."""
     train_config = config.TRAIN
-    distributed = _world(arguments) > 1
+    distributed = devices * arguments.num_nodes > 1
     quick = arguments.fast_dev_run
     if not quick:
         make_folder(output)
@@ -217,7 +218,7 @@ def build_trainer(config: CN, scale: RunScale, output: Path, arguments: argparse
     strategy: Strategy | str = DDPStrategy(timeout=TIMEOUT) if distributed else "auto"
     return pl.Trainer(
         accelerator=arguments.accelerator,
-        devices=device_count(arguments.devices, arguments.accelerator),
+        devices=devices,
         num_nodes=arguments.num_nodes,
         strategy=strategy,
         # PyTorch has it for GPUs only; on CPUs each process normalises by its own batch, and the first one's running
@@ -269,13 +270,13 @@ def _quieten() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
 
 
-def _world(arguments: argparse.Namespace) -> int:
-    """Return the number of processes of a run on all machines."""
+def _devices(arguments: argparse.Namespace) -> int:
+    """Return the number of processes on each machine."""
     devices = device_count(arguments.devices, arguments.accelerator)
     if arguments.num_nodes < 1:
         raise S2LDError(f"--num_nodes {arguments.num_nodes}: give a number of machines from 1")
     check_slurm(devices, arguments.num_nodes)
-    return int(devices * arguments.num_nodes)
+    return devices
 
 
 def _checkpoint(resume: str | None, output: Path, config: CN) -> Path | None:

@@ -99,7 +99,7 @@ class S2LDModule(pl.LightningModule):
         if terms is None:
             return self._broken_loss()
         if not bool(terms.total.isfinite()):
-            self._why = f"the loss is not finite (pairs {list(batch.names)})"
+            self._why = f"the loss is not finite ({_pairs(batch)})"
             return self._broken_loss()
         for field in fields(terms):
             self._log(f"loss/{field.name}", getattr(terms, field.name).detach(), batch, field.name == "total")
@@ -142,7 +142,7 @@ class S2LDModule(pl.LightningModule):
         """
         broken = not bool(output.sum().isfinite())
         if broken:
-            self._why = f"{what} is not finite (pairs {list(batch.names)})"
+            self._why = f"{what} is not finite ({_pairs(batch)})"
         return bool(self.reduce_count(torch.tensor(float(broken), device=self.device)) > 0)
 
     def _broken_loss(self) -> Tensor:
@@ -278,6 +278,12 @@ class S2LDModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting skipped steps; checkpoints from before they were counted have none."""
         self.skipped_steps = int(checkpoint.get("skipped_steps", 0))
+
+
+def _pairs(batch: PairBatch) -> str:
+    """Return the pairs of a batch for people; generated ones have no name but that of their source."""
+    named = zip(batch.sources, batch.names, strict=True)
+    return "; ".join(f"{source} {' - '.join(filter(None, names))}".strip() for source, names in named)
 
 
 def _copy(sources: Iterable[Tensor], targets: Iterable[Tensor]) -> None:

@@ -139,7 +139,7 @@ def training_rate(config: CN, steps: int, accelerator: str, source: PairSource |
     Raises:
         S2LDError: what the module or a source says.
     """
-    config = build_config(overrides=["TRAIN.EPOCHS", "0", "TRAIN.WARMUP_STEPS", "0"], base=config)
+    config = build_config(overrides=["TRAIN.EPOCHS", "0"], base=config)
     ready = PREFETCH * int(config.DATA.WORKERS)
     clock = _Clock(WARMUP_STEPS + ready)
     with quiet_lightning():
