@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,22 @@ def test_an_error_of_a_loader_process_is_cut_to_its_own_line() -> None:
     )
     assert str(as_one_line(S2LDError(text))) == "a.jpg: broken"
     assert str(as_one_line(S2LDError("a.jpg: broken"))) == "a.jpg: broken"
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def sync(handle: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    def move(source: Path, target: Path) -> None:
+        done.append("moved")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", move)
+    with whole_file(tmp_path / "folder/a.txt") as part:
+        part.write_text("a")
+    assert done == ["a.txt.part", "moved", "folder"]

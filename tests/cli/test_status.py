@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s2ld.cli.status import BAD_INPUT, INTERRUPTED, exit_status
+from s2ld.cli.status import BAD_INPUT, INTERRUPTED, TERMINATED, Stopped, exit_status
 from s2ld.errors import S2LDError
 
 
@@ -20,6 +20,7 @@ def test_status_is_the_bodys_own() -> None:
     ("error", "status", "line"),
     [
         (S2LDError("a.jpg: broken"), BAD_INPUT, "x.py: a.jpg: broken"),
+        (Stopped(TERMINATED, "SIGTERM; step 3 is saved"), 143, "x.py: SIGTERM; step 3 is saved"),
         (KeyboardInterrupt(), INTERRUPTED, "x.py: interrupted"),
         (KeyboardInterrupt("3 pairs are done"), INTERRUPTED, "x.py: interrupted; 3 pairs are done"),
     ],

@@ -11,19 +11,20 @@ from tiny_runs import write_tiny
 
 from s2ld.cli.train import TrainResult, main
 from s2ld.config import config_from_text
+from s2ld.data.datamodule import PairDataModule
 from s2ld.data.homography_pairs import HomographyPairs
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import read_weights
 
 STEPS = [
     *("TRAIN.ACCUMULATE", "2", "TRAIN.WARMUP_STEPS", "1", "TRAIN.VALIDATE_EVERY", "2"),
-    *("DATA.BATCH_SIZE", "1", "DATA.VAL_PAIRS", "1", "MODEL.MATCH.THRESHOLD", "0.01"),
+    *("DATA.VAL_PAIRS", "1", "MODEL.MATCH.THRESHOLD", "0.01"),
 ]
 
 
-def run(folder: Path, *arguments: str, steps: int = 4) -> TrainResult:
-    options = ["--accelerator", "cpu", *arguments]
-    return main([str(write_tiny(folder)), *options, *STEPS, "TRAIN.MAX_STEPS", str(steps)])
+def run(folder: Path, *arguments: str, steps: int = 4, batch: int = 1) -> TrainResult:
+    own = ["TRAIN.MAX_STEPS", str(steps), "DATA.BATCH_SIZE", str(batch)]
+    return main([str(write_tiny(folder)), "--accelerator", "cpu", *arguments, *STEPS, *own])
 
 
 def note_indices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -94,6 +95,19 @@ def test_two_and_two_steps_are_four(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def stop_after_two_steps(_: Any, trainer: Any, *__: Any) -> None:
     trainer.should_stop = trainer.global_step >= 2
+
+
+def test_a_run_of_epochs_ends_with_its_pairs_also_with_another_batch_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PairDataModule, "epoch_pairs", 4, raising=False)
+    output = ["--output", str(tmp_path / "run")]
+    assert run(tmp_path, *output, "TRAIN.EPOCHS", "2").steps == 4
+    longer = [*output, "--resume", "auto", "TRAIN.EPOCHS", "4"]
+    assert run(tmp_path, *longer, steps=1, batch=2).steps == 4 + 2
+    assert content(tmp_path / "run/last.ckpt")["PairDataModule"] == {"step": 6, "pairs": 16}
+    (schedule,) = content(tmp_path / "run/last.ckpt")["lr_schedulers"]
+    assert schedule["base_lrs"][0] == pytest.approx(2.5e-4 * 4 / 2)
 
 
 def test_checkpoints_hold_the_config_and_refuse_another_network(tmp_path: Path) -> None:
