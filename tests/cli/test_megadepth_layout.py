@@ -35,7 +35,7 @@ def lay_out(folder: Path) -> None:
 def test_the_command_of_the_readme_trains_on_real_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
-    small = ["DATA.IMAGE_SIZE", "[160,160]", "DATA.WORKERS", "0", "TRAIN.EPOCHS", "0"]
+    small = ["DATA.IMAGE_SIZE", "[160,160]", "DATA.WORKERS", "0"]
     result = main([*COMMAND, "--accelerator", "cpu", "--fast_dev_run", *small])
     assert result.steps == 1
     assert result.metrics["train/true_matches"] > 0

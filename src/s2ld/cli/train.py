@@ -28,12 +28,11 @@ from s2ld.training.checkpoints import BEST, LAST, Checkpoints, WholeFileIO, chec
 from s2ld.training.module import DETECTOR_MODULES, S2LDModule
 from s2ld.training.optim import Place, RunScale, run_scale
 from s2ld.training.processes import (
-    LOST,
     TIMEOUT,
     check_slurm,
     device_count,
     follow_parent,
-    is_lost_peer,
+    lost_peer,
     slurm_plugins,
     uses_cuda,
 )
@@ -143,9 +142,10 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
                 "a loader process was killed, by the system if memory ran out; lower DATA.WORKERS or "
                 "DATA.MEGADEPTH.CACHE_MB, then --resume auto"
             ) from error
-        if world > 1 and is_lost_peer(error):
-            raise Stopped(LOST_PROCESS, LOST) from error
-        raise
+        line = lost_peer(error) if world > 1 else None
+        if line is None:
+            raise
+        raise Stopped(LOST_PROCESS, line) from error
     return _finish(trainer, module, output)
 
 

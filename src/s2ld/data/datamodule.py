@@ -136,6 +136,6 @@ def _single_threaded(worker: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE) and None)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

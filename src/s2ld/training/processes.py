@@ -21,7 +21,7 @@ TIMEOUT = timedelta(minutes=10)
 LOST = "another process of this run has ended; go on from the last checkpoint with --resume auto"
 
 _POLL = 5.0  # seconds
-_LOST_WORDS = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe", "tcpstore")
+_LOST_WORDS = ("gloo", "connection closed by peer", "connection reset by peer", "broken pipe")
 
 
 def device_count(devices: str, accelerator: str) -> int:
@@ -104,7 +104,12 @@ def follow_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="follow-parent").start()
 
 
-def is_lost_peer(error: RuntimeError) -> bool:
-    """Whether a reduction failed since another process has gone: gloo and NCCL say so in plain RuntimeErrors."""
+def lost_peer(error: RuntimeError) -> str | None:
+    """Return what to say if a reduction failed, most likely since another process has gone; None for other errors.
+
+    Gloo says so in plain RuntimeErrors; NCCL in errors of torch.distributed, of which the first line may tell more.
+    """
+    if isinstance(error, torch.distributed.DistError):
+        return f"{LOST} ({str(error).partition(chr(10))[0]})"
     text = str(error).lower()
-    return isinstance(error, torch.distributed.DistError) or any(word in text for word in _LOST_WORDS)
+    return LOST if any(word in text for word in _LOST_WORDS) else None
