@@ -100,7 +100,7 @@ def stop_after_two_steps(_: Any, trainer: Any, *__: Any) -> None:
 def test_a_run_of_epochs_ends_with_its_pairs_also_with_another_batch_after_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PairDataModule, "epoch_pairs", 4, raising=False)
+    monkeypatch.setattr(PairDataModule, "epoch_pairs", 4)
     output = ["--output", str(tmp_path / "run")]
     assert run(tmp_path, *output, "TRAIN.EPOCHS", "2").steps == 4
     longer = [*output, "--resume", "auto", "TRAIN.EPOCHS", "4"]

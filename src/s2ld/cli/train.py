@@ -172,8 +172,7 @@ def _epoch_pairs(data: PairDataModule) -> int | None:
     if not data.config.TRAIN.EPOCHS:
         return None
     data.setup("fit")
-    pairs: int | None = getattr(data, "epoch_pairs", None)
-    return pairs
+    return data.epoch_pairs
 
 
 def _say_place(place: Place, scale: RunScale) -> None:
