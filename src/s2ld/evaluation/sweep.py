@@ -86,4 +86,5 @@ def draw_sweep(sweep: Sweep, title: str = "") -> Figure:
         for name, by_threshold in sweep.areas.items()
         for i, angle in enumerate(AUC_THRESHOLDS)
     }
-    return draw_shares(np.array(sweep.thresholds), lines, "threshold of the estimator, px", title, "AUC, %")
+    label, strokes = "threshold of the estimator, px", ("-", "--", ":")
+    return draw_shares(np.array(sweep.thresholds), lines, label, title, "AUC, %", strokes)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from s2ld.types import FloatArray
 
 TOP = 102.0  # per cent: a line at 100 % must not hide behind the frame
+MOST_INSIDE = 6  # entries of a legend that leaves the curves room
 
 
 def draw_cumulative(
@@ -40,7 +41,12 @@ def draw_cumulative(
 
 
 def draw_shares(
-    x: FloatArray, shares: Mapping[str, FloatArray], label: str, title: str = "", share_label: str = "share, %"
+    x: FloatArray,
+    shares: Mapping[str, FloatArray],
+    label: str,
+    title: str = "",
+    share_label: str = "share, %",
+    strokes: Sequence[str] = ("-",),
 ) -> Figure:
     """Draw shares over a common x, a line for each entry.
 
@@ -50,14 +56,20 @@ def draw_shares(
         label: name and unit of `x`.
         title: drawn above.
         share_label: name of the shares.
+        strokes: of so many entries in a row, which share a colour; matplotlib's names of line styles.
     """
     figure = _figure()
     axes = figure.add_subplot()
-    for name, share in shares.items():
-        axes.plot(x, 100 * share, label=name, marker="o" if len(x) == 1 else None)  # a line needs two points
+    for number, (name, share) in enumerate(shares.items()):
+        group, stroke = divmod(number, len(strokes))
+        marker = "o" if len(x) == 1 else None  # a line needs two points
+        axes.plot(x, 100 * share, label=name, marker=marker, color=f"C{group}", linestyle=strokes[stroke])
     axes.set(ylim=(0, TOP), xlabel=label, ylabel=share_label)
     axes.set_title(title, fontsize=8, parse_math=False)
-    axes.legend(fontsize=8)
+    if len(shares) > MOST_INSIDE:
+        figure.legend(loc="outside lower center", ncols=len(strokes), fontsize=8)
+    else:
+        axes.legend(fontsize=8)
     return figure
 
 
