@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
+from tqdm import tqdm
 
 from s2ld.data.images import UInt8Image
 from s2ld.types import PairBatch, Prediction
@@ -144,6 +145,12 @@ class StepProgressBar(TQDMProgressBar):
         """Show the whole run, also after a resume in its midst, where Lightning's bar has no total."""
         super().on_train_start()
         self.train_progress_bar.total = self.total_train_batches
+
+    def on_exception(self, *_: Any) -> None:
+        """Close the bars, or they would be drawn again beside whatever this program prints from then on."""
+        for value in vars(self).values():
+            if isinstance(value, tqdm):
+                value.close()
 
 
 class MatchFigures(Callback):
