@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,23 @@ def test_threshold_picks_a_subset_and_same_input_same_output(lite: S2LD) -> None
     assert np.allclose(fewer.points1, all_of_them.points1[keep], atol=1e-4)
 
 
+def test_features_are_extracted_once_an_image(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = ((96, 128), (96, 128), (131, 77), (96, 128), (60, 60))
+    images = [photo(*size, seed=i) for i, size in enumerate(sizes)]
+    pairs = list(combinations(range(len(images)), 2))
+    expected = [matcher(images[i], images[j]) for i, j in pairs]
+    passes: list[int] = []
+    handle = matcher.model.backbone.register_forward_pre_hook(lambda _, shown: passes.append(len(shown[0])))
+    extracted = [matcher.extract(image) for image in images]
+    found = [matcher.match(extracted[i], extracted[j]) for i, j in pairs]
+    handle.remove()
+    assert passes == [1] * len(images)
+    for one, other in zip(found, expected, strict=True):
+        assert len(one) > 0
+        for name in ("points0", "points1", "confidence", "score"):
+            assert np.allclose(getattr(one, name), getattr(other, name), atol=1e-3)
+
+
 def test_descriptors_when_the_config_asks() -> None:
     config = build_config([LITE], ["MODEL.DESCRIPTORS", "True"])
     torch.manual_seed(0)
@@ -250,22 +268,51 @@ def test_devices() -> None:
         assert "\n" not in str(caught.value)
 
 
+def leave_memory(monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
+    monkeypatch.setattr("s2ld.matcher.available_memory", lambda: size)
+
+
 def test_a_pair_that_would_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 14)  # a machine of 256 MiB
+    leave_memory(monkeypatch, 2**28)
     image = np.zeros((900, 1200), np.uint8)
     fixed(max_side=400)(image, image)
-    with pytest.raises(S2LDError, match="1200 x 896 px with 1200 x 896 px does not fit into 0 GiB"):
+    with pytest.raises(S2LDError, match=r"1200 x 896 px with 1200 x 896 px takes .* into 0\.2 GiB of") as caught:
         fixed(max_side=-1)(image, image)
-    with pytest.raises(S2LDError, match="does not fit into 0 GiB"):  # before it is resized
+    assert "\n" not in str(caught.value)
+    with pytest.raises(S2LDError, match=r"does not fit into 0\.2 GiB"):  # before it is resized
         fixed(max_side=10**8).detect(image)
+    leave_memory(monkeypatch, None)  # no Linux: nothing is known, nothing is refused
+    fixed(max_side=-1)(image, image)
+
+
+@pytest.mark.parametrize("matching", ["dual_softmax", "sinkhorn"])
+def test_the_size_that_is_named_fits_and_the_next_does_not(monkeypatch: pytest.MonkeyPatch, matching: str) -> None:
+    images = np.zeros((900, 1200), np.uint8), np.zeros((1500, 700), np.uint8)
+    leave_memory(monkeypatch, 2**28)
+
+    def match(side: int) -> None:
+        matcher = fixed(max_side=side)
+        matcher.model.config = build_config([LITE], ["MODEL.MATCH.TYPE", matching]).MODEL
+        matcher(*images)
+
+    with pytest.raises(S2LDError, match="would fit") as caught:
+        match(-1)
+    found = re.search(r"max_side \(--resize\) (\d+) would fit$", str(caught.value))
+    assert found
+    match(int(found[1]))
+    with pytest.raises(S2LDError, match=f"max_side \\(--resize\\) {found[1]} would fit"):
+        match(int(found[1]) + 8)
+    leave_memory(monkeypatch, 1000)
+    with pytest.raises(S2LDError, match="end other programs"):
+        match(-1)
 
 
 def test_large_pairs_fit_where_no_confidence_matrix_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 15)  # a machine of 1 GiB
+    leave_memory(monkeypatch, 2**30)
     matcher, image = fixed(max_side=-1), np.zeros((1200, 1600), np.uint8)
     matcher(image, image)
     matcher.model.config = build_config([LITE], overrides=["MODEL.MATCH.TYPE", "sinkhorn"]).MODEL
-    with pytest.raises(S2LDError, match="1600 x 1200 px with 1600 x 1200 px does not fit into 1 GiB"):
+    with pytest.raises(S2LDError, match=r"1600 x 1200 px with 1600 x 1200 px takes .* into 1\.0 GiB"):
         matcher(image, image)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,11 +18,12 @@ from torch import Tensor
 from s2ld.data.images import MULTIPLE, UInt8Image, network_size, read_image, resize, to_grey
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import resized_to_image
+from s2ld.memory import available_memory
 from s2ld.models.checkpoint import load_model
 from s2ld.models.inference import for_inference, memory_needed
 from s2ld.models.network import S2LD
 from s2ld.pretrained import resolve
-from s2ld.types import FloatArray, ImageBatch, Matches
+from s2ld.types import Extracted, FloatArray, ImageBatch, Matches, Prediction
 
 MAX_SIDE = 640
 """Default longer side of the resized images, px: what the shipped weights were measured at."""
@@ -103,19 +103,25 @@ class Matcher:
             S2LDError: an image cannot be read or understood, or the pair does not fit into memory.
         """
         array0, array1 = to_array(image0, "image0"), to_array(image1, "image1")
-        self._check_memory(array0, array1)
-        with torch.inference_mode(), self._memory_errors(array0, array1):
-            side0, side1 = self._prepare(array0), self._prepare(array1)
-            prediction = self.model(side0.batch, side1.batch)
-        fine = prediction.fine
-        return Matches(
-            side0.to_image(fine.points0),
-            side1.to_image(fine.points1),
-            _to_numpy(prediction.coarse.confidence),
-            _to_numpy(fine.score),
-            None if fine.descriptors0 is None else _to_numpy(fine.descriptors0),
-            None if fine.descriptors1 is None else _to_numpy(fine.descriptors1),
-        )
+        with self._guarded(_size(array0), _size(array1)):
+            (batch0, scale0), (batch1, scale1) = self._prepare(array0), self._prepare(array1)
+            return _matches(self.model(batch0, batch1), scale0, scale1)
+
+    def extract(self, image: Any) -> Extracted:
+        """Return what is computed of one image alone, for `match`: with many pairs of few images, once for each image.
+
+        Raises S2LDError as `__call__` does.
+        """
+        array = to_array(image)
+        with self._guarded(_size(array)):
+            batch, scale = self._prepare(array)
+            return Extracted(self.model.extract(batch), _size(array), scale)
+
+    def match(self, extracted0: Extracted, extracted1: Extracted) -> Matches:
+        """Match two images by what `extract` of the same matcher returned; as `__call__`, but for rounding."""
+        with self._guarded(extracted0.size, extracted1.size):
+            encoded = self.model.encode_pair(extracted0.features, extracted1.features)
+            return _matches(self.model.predict(encoded), extracted0.scale, extracted1.scale)
 
     def detect(self, image: Any) -> tuple[FloatArray, FloatArray]:
         """Return the keypoints of one image, one for each 8 x 8 cell: points (P, 2) in image px and scores (P,).
@@ -123,13 +129,12 @@ class Matcher:
         They are ordered by falling score. Raises S2LDError as `__call__` does.
         """
         array = to_array(image)
-        self._check_memory(array)
-        with torch.inference_mode(), self._memory_errors(array):
-            side = self._prepare(array)
-            keypoints = self.model.detect(side.batch)
+        with self._guarded(_size(array)):
+            batch, scale = self._prepare(array)
+            keypoints = self.model.detect(batch)
         score = _to_numpy(keypoints.score.flatten())
         order = np.argsort(-score, kind="stable")
-        return side.to_image(keypoints.points[0])[order], score[order]
+        return _to_image(keypoints.points[0], scale)[order], score[order]
 
     def resized_size(self, width: int, height: int) -> tuple[int, int]:
         """Return (width, height) in resized px at which the network sees an image of that size."""
@@ -137,36 +142,56 @@ class Matcher:
             return self.size[0] // MULTIPLE * MULTIPLE, self.size[1] // MULTIPLE * MULTIPLE
         return network_size(width, height, max(width, height) if self.max_side == KEEP_SIZE else self.max_side)
 
-    def _prepare(self, array: UInt8Image) -> _Side:
-        grey, scale = resize(to_grey(array), self.resized_size(array.shape[1], array.shape[0]))
-        tensor = torch.from_numpy(np.ascontiguousarray(grey)).to(self.device)
-        return _Side(ImageBatch(tensor.float().div(255)[None, None]), scale)
+    def check_memory(self, *sizes: tuple[int, int]) -> None:
+        """Refuse what the machine could only answer by killing the process: before every work, with a way out.
 
-    def _check_memory(self, *arrays: UInt8Image) -> None:
-        """Refuse, before anything is resized, what the machine could only answer by killing the process."""
-        if not hasattr(os, "sysconf"):
+        Args:
+            sizes: (width, height) of one image or of the two of a pair, px as given.
+
+        Raises:
+            S2LDError: more is needed than is available; the message names the `max_side` that would fit.
+        """
+        available = available_memory()
+        resized = [self.resized_size(*size) for size in sizes]
+        needed = self._memory_needed(resized)
+        if available is None or needed <= available:
             return
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        cells = [math.prod(self._size_of(array)) // MULTIPLE**2 for array in arrays]
-        image = 5 * MULTIPLE**2 * sum(cells)  # as uint8 and float32
-        if image + (memory_needed(self.model.config, cells) if self.device.type == "cpu" else 0) > memory:
-            raise S2LDError(self._too_large(arrays, f"{memory / 2**30:.0f} GiB of memory"))
+        sides = range(MULTIPLE, max(map(max, resized)), MULTIPLE)
+        fitting = bisect_right(
+            sides, available, key=lambda side: self._memory_needed([network_size(*size, side) for size in sizes])
+        )
+        remedy = f"max_side (--resize) {sides[fitting - 1]} would fit" if fitting else "end other programs"
+        raise S2LDError(
+            f"{_at(resized)} takes about {needed / 2**30:.1f} GiB and does not fit into {available / 2**30:.1f} GiB of "
+            f"available memory; {remedy}"
+        )
+
+    def _memory_needed(self, sizes: Sequence[tuple[int, int]]) -> int:
+        """Bytes of the main memory, for images of these sizes in resized px."""
+        cells = [math.prod(size) // MULTIPLE**2 for size in sizes]
+        images = 5 * MULTIPLE**2 * sum(cells)  # as uint8 and float32
+        return images + (memory_needed(self.model.config, cells) if self.device.type == "cpu" else 0)
+
+    def _prepare(self, array: UInt8Image) -> tuple[ImageBatch, tuple[float, float]]:
+        """Return an image as the network sees it, and its scale: image px per resized px, (x, y)."""
+        grey, scale = resize(to_grey(array), self.resized_size(*_size(array)))
+        tensor = torch.from_numpy(np.ascontiguousarray(grey)).to(self.device)
+        return ImageBatch(tensor.float().div(255)[None, None]), scale
 
     @contextmanager
-    def _memory_errors(self, *arrays: UInt8Image) -> Iterator[None]:
+    def _guarded(self, *sizes: tuple[int, int]) -> Iterator[None]:
+        """Run the network on images of these sizes (`check_memory`); what memory cannot hold ends in one line."""
+        self.check_memory(*sizes)
         try:
-            yield
+            with torch.inference_mode():
+                yield
         except (RuntimeError, cv2.error) as error:  # neither has a class of its own for what a CPU cannot allocate
             if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
-                raise S2LDError(self._too_large(arrays, f"the memory of {self.device}")) from error
+                what = _at([self.resized_size(*size) for size in sizes])
+                raise S2LDError(
+                    f"{what} does not fit into the memory of {self.device}; make max_side (--resize) smaller"
+                ) from error
             raise
-
-    def _size_of(self, array: UInt8Image) -> tuple[int, int]:
-        return self.resized_size(array.shape[1], array.shape[0])
-
-    def _too_large(self, arrays: Sequence[UInt8Image], memory: str) -> str:
-        sizes = " with ".join("{} x {} px".format(*self._size_of(array)) for array in arrays)
-        return f"matching {sizes} does not fit into {memory}; make max_side (--resize) smaller"
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -232,17 +257,30 @@ def _to_uint8(array: NDArray[Any], name: str) -> UInt8Image:
     return np.rint(array * 255.0).astype(np.uint8)
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One image as the network sees it."""
+def _size(array: UInt8Image) -> tuple[int, int]:
+    return array.shape[1], array.shape[0]
 
-    batch: ImageBatch
-    scale: tuple[float, float]  # image px per resized px, (x, y)
 
-    def to_image(self, points: Tensor) -> FloatArray:
-        """Return (P, 2) points in resized px as px of the image as given."""
-        points = points.detach().float().cpu()
-        return _to_numpy(resized_to_image(points, points.new_tensor(self.scale), "edge"))
+def _at(sizes: Sequence[tuple[int, int]]) -> str:
+    return "matching " + " with ".join(f"{width} x {height} px" for width, height in sizes)
+
+
+def _matches(prediction: Prediction, scale0: tuple[float, float], scale1: tuple[float, float]) -> Matches:
+    fine = prediction.fine
+    return Matches(
+        _to_image(fine.points0, scale0),
+        _to_image(fine.points1, scale1),
+        _to_numpy(prediction.coarse.confidence),
+        _to_numpy(fine.score),
+        None if fine.descriptors0 is None else _to_numpy(fine.descriptors0),
+        None if fine.descriptors1 is None else _to_numpy(fine.descriptors1),
+    )
+
+
+def _to_image(points: Tensor, scale: tuple[float, float]) -> FloatArray:
+    """(P, 2) points in resized px → px of the image as given."""
+    points = points.detach().float().cpu()
+    return _to_numpy(resized_to_image(points, points.new_tensor(scale), "edge"))
 
 
 def _to_numpy(tensor: Tensor) -> FloatArray:

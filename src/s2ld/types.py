@@ -125,6 +125,24 @@ class Keypoints(Movable):
 
 
 @dataclass(frozen=True)
+class ImageFeatures(Movable):
+    """All that is computed of one side alone, whatever its partner."""
+
+    features: Features
+    keypoints: Keypoints
+    tokens: Tensor
+    """(N, h*w, C) adjusted coarse features with their positions, as the coarse transformer takes them."""
+    mask: Tensor | None = None
+    """(N, h, w) of `ImageBatch`."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        parts = (self, self.features, self.keypoints)
+        return sum(value.nbytes for part in parts for value in vars(part).values() if isinstance(value, Tensor))
+
+
+@dataclass(frozen=True)
 class EncodedPair(Movable):
     """Both sides after backbone, detector and coarse transformer."""
 
@@ -233,6 +251,18 @@ class LossTerms(Movable):
     repeatability: Tensor
     score: Tensor
     regulariser: Tensor
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Features of one image: what `Matcher.extract` returns and `Matcher.match` takes."""
+
+    features: ImageFeatures
+    """Of a batch of one, on the matcher's device."""
+    size: tuple[int, int]
+    """(width, height) of the image as given, px."""
+    scale: tuple[float, float]
+    """Image px per resized px, (x, y)."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,16 @@ from s2ld.models.correlation import CorrelationMatching, verified
 from s2ld.models.detector import FeatureAdjuster, build_detector
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
 from s2ld.models.sparse_matching import SparseMatching, filter_by_score
-from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, ImageBatch, Keypoints, Prediction
+from s2ld.types import (
+    CoarseMatches,
+    EncodedPair,
+    Features,
+    FineMatches,
+    ImageBatch,
+    ImageFeatures,
+    Keypoints,
+    Prediction,
+)
 
 
 class S2LD(nn.Module):
@@ -55,13 +64,22 @@ class S2LD(nn.Module):
         The confidence matrix is made in training, where gradients are recorded, and with `keep_confidence`; matches
         alone take several times less time and memory.
         """
-        encoded = self.encode(images0, images1)
+        return self.predict(self.encode(images0, images1), images0.mask, images1.mask, keep_confidence)
+
+    def predict(
+        self,
+        encoded: EncodedPair,
+        mask0: Tensor | None = None,
+        mask1: Tensor | None = None,
+        keep_confidence: bool = False,
+    ) -> Prediction:
+        """Both matching stages on encoded pairs, as in `forward`; masks (N, h, w)."""
         confidence = None
         if keep_confidence or self.training or torch.is_grad_enabled():
-            confidence = self.confidence(encoded, images0.mask, images1.mask)
-            coarse = self.select(confidence, encoded, images0.mask, images1.mask)
+            confidence = self.confidence(encoded, mask0, mask1)
+            coarse = self.select(confidence, encoded, mask0, mask1)
         else:
-            coarse = self.match(encoded, images0.mask, images1.mask)
+            coarse = self.match(encoded, mask0, mask1)
         if self.config.SCORE_FILTER.ENABLED:
             score = _gather_scores(encoded.keypoints0, coarse)
             coarse = filter_by_score(coarse, score, encoded.coarse0.shape[0], self.config.SCORE_FILTER)
@@ -70,12 +88,18 @@ class S2LD(nn.Module):
         return Prediction(encoded, confidence, coarse, fine)
 
     def encode(self, images0: ImageBatch, images1: ImageBatch) -> EncodedPair:
-        """Backbone, detector, adjuster and coarse transformer."""
+        """Backbone, detector, adjuster and coarse transformer; images of one size pass the backbone as one batch."""
         features0, features1 = self._backbone(images0.image, images1.image)
-        keypoints0, keypoints1 = self.keypoint_detector(features0), self.keypoint_detector(features1)
-        tokens0, tokens1 = self._tokens(features0, keypoints0), self._tokens(features1, keypoints1)
-        coarse0, coarse1 = self.s2ld_coarse(tokens0, tokens1, _flat(images0.mask), _flat(images1.mask))
-        return EncodedPair(features0, features1, keypoints0, keypoints1, coarse0, coarse1)
+        return self.encode_pair(self._describe(features0, images0.mask), self._describe(features1, images1.mask))
+
+    def extract(self, images: ImageBatch) -> ImageFeatures:
+        """Backbone, detector, adjuster and positions of one side: what does not depend on the partner."""
+        return self._describe(self.backbone(images.image), images.mask)
+
+    def encode_pair(self, side0: ImageFeatures, side1: ImageFeatures) -> EncodedPair:
+        """Run the coarse transformer on two sides."""
+        coarse0, coarse1 = self.s2ld_coarse(side0.tokens, side1.tokens, _flat(side0.mask), _flat(side1.mask))
+        return EncodedPair(side0.features, side1.features, side0.keypoints, side1.keypoints, coarse0, coarse1)
 
     def detect(self, images: ImageBatch) -> Keypoints:
         """Keypoints and scores of one side alone."""
@@ -121,6 +145,10 @@ class S2LD(nn.Module):
         both: Features = self.backbone(torch.cat([image0, image1]))
         (coarse0, coarse1), (fine0, fine1) = both.coarse.chunk(2), both.fine.chunk(2)
         return Features(coarse0, fine0), Features(coarse1, fine1)
+
+    def _describe(self, features: Features, mask: Tensor | None) -> ImageFeatures:
+        keypoints = self.keypoint_detector(features)
+        return ImageFeatures(features, keypoints, self._tokens(features, keypoints), mask)
 
     def _tokens(self, features: Features, keypoints: Keypoints) -> Tensor:
         adjusted = self.feature_adjuster(features.coarse, keypoints.offset)
