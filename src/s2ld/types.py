@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, device
+from torch import Tensor, cat, device
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -39,7 +39,7 @@ class Movable:
 
 
 class Rows(Movable):
-    """Adds `.at(rows)` to a frozen dataclass whose tensors have a row for each match."""
+    """Adds `.at(rows)` and `.joined(parts)` to a frozen dataclass whose tensors have a row for each match."""
 
     def at(self, rows: Tensor) -> Self:
         """Return a copy that holds these rows only (indices or a mask), nested values too."""
@@ -52,6 +52,18 @@ class Rows(Movable):
                 value = value[rows]
             chosen[field.name] = value
         return type(self)(**chosen)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of all parts, of which there is at least one, in their order; nested values too."""
+        whole: dict[str, Any] = {}
+        for field in fields(cls):  # type: ignore[arg-type]
+            values = [getattr(part, field.name) for part in parts]
+            if isinstance(values[0], Rows):
+                whole[field.name] = type(values[0]).joined(values)
+            else:
+                whole[field.name] = cat(values) if isinstance(values[0], Tensor) else values[0]
+        return cls(**whole)
 
 
 @dataclass(frozen=True)

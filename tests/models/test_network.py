@@ -106,6 +106,23 @@ def test_no_match_and_one_match_train(count: int, parts: tuple[str, ...]) -> Non
     assert any(g.abs().max() > 0 for g in gradients if g is not None) == (count == 1)
 
 
+@pytest.mark.parametrize("parts", [(), LITE_PARTS])
+def test_matches_refined_in_parts_are_the_same(parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny_network("MODEL.DESCRIPTORS", "True", *parts)
+    cell = torch.arange(50)
+    with torch.no_grad():
+        encoded = network.encode(random_images(1, 64, 64), random_images(1, 64, 96, seed=1))
+        matches = CoarseMatches(torch.zeros_like(cell), cell, cell.flip(0), torch.ones(50))
+        at_once = network.refine(encoded, matches)
+        monkeypatch.setattr("s2ld.models.network.REFINED", {"cpu": 16})
+        in_parts = network.refine(encoded, matches)
+    assert (in_parts.correlation is not None) == bool(parts)
+    for one, other in ((in_parts, at_once), (in_parts.correlation, at_once.correlation)):
+        for name, value in vars(one).items() if one is not None else ():
+            if isinstance(value, torch.Tensor):
+                torch.testing.assert_close(value, getattr(other, name), rtol=1e-4, atol=1e-4, msg=name)
+
+
 def test_score_filter_keeps_a_part() -> None:
     images0, images1 = random_images(1, 160, 160), random_images(1, 160, 160, seed=1)
     plain = tiny_network()

@@ -16,7 +16,8 @@ from s2ld.config import CN
 from s2ld.models.detector import CELL
 
 Module = TypeVar("Module", bound=nn.Module)
-FINE_MAPS = 6  # measured: what is alive at the peak, in float32 fine maps of all images
+FIXED_BYTES = 2**27  # measured: code that oneDNN makes, and windows of the matches that are refined at a time
+FINE_MAPS = 6.5  # measured: what is alive at the peak beside that, in float32 fine maps of all images
 MATRIX_BYTES = 14  # measured: what Sinkhorn takes for each entry of the confidence matrix; dual softmax makes none
 
 
@@ -42,7 +43,7 @@ def memory_needed(config: CN, cells: Sequence[int]) -> int:
     """
     fine_map = 4 * config.BACKBONE.FINE_DIM * (CELL // config.BACKBONE.FINE_STRIDE) ** 2
     matrix = MATRIX_BYTES * math.prod(cells) if len(cells) == 2 and config.MATCH.TYPE == "sinkhorn" else 0
-    return int(FINE_MAPS * fine_map * sum(cells)) + matrix
+    return FIXED_BYTES + int(FINE_MAPS * fine_map * sum(cells)) + matrix
 
 
 def _fuse(module: nn.Module) -> None:

@@ -24,6 +24,9 @@ from s2ld.types import (
     Prediction,
 )
 
+REFINED = {"cpu": 1024}  # matches refined at a time, in some MiB of windows
+REFINED_ELSEWHERE = 2**15  # accelerators: few launches
+
 
 class S2LD(nn.Module):
     """Sparse-to-local-dense matching (Li, Zhao and Xia, IEEE TIP 2023).
@@ -123,7 +126,14 @@ class S2LD(nn.Module):
         return self.sparse_matching.match(encoded.coarse0, encoded.coarse1, *grids, mask0, mask1)
 
     def refine(self, encoded: EncodedPair, matches: CoarseMatches) -> FineMatches:
-        """Refine any number of matches, none included."""
+        """Refine any number of matches, none included; without gradients some at a time, which bounds the memory."""
+        part = REFINED.get(matches.batch.device.type, REFINED_ELSEWHERE)
+        if torch.is_grad_enabled() or len(matches) <= part:
+            return self._refine(encoded, matches)
+        rows = torch.split(torch.arange(len(matches), device=matches.batch.device), part)
+        return FineMatches.joined([self._refine(encoded, matches.at(some)) for some in rows])
+
+    def _refine(self, encoded: EncodedPair, matches: CoarseMatches) -> FineMatches:
         points0 = encoded.keypoints0.points[matches.batch, matches.cell0]
         correlation = None
         if isinstance(self.local_dense, CorrelationMatching):
