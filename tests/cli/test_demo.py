@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from itertools import combinations, groupby, permutations
 from pathlib import Path
 
 import cv2
@@ -13,10 +15,16 @@ import numpy as np
 import pytest
 import torch
 
+from s2ld import Matcher
 from s2ld.cli.demo import main
+from s2ld.cli.features import PairMatching
+from s2ld.cli.pairs import TILE, all_pairs
 from s2ld.config import build_config
+from s2ld.data.images import read_image
+from s2ld.models.backbones import LiteBackbone
 from s2ld.models.checkpoint import save_weights
 from s2ld.models.network import S2LD
+from s2ld.types import Features
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,6 +128,63 @@ def test_a_list_of_pairs(photos: Path, weights: str) -> None:
     assert written(photos) == files_of("1-1", "1-2", "3-3", "3-3-2")
 
 
+def count_images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the number of images of each pass through the backbone."""
+    passes: list[int] = []
+    original = LiteBackbone.forward
+
+    def counted(self: LiteBackbone, image: torch.Tensor) -> Features:
+        passes.append(len(image))
+        return original(self, image)
+
+    monkeypatch.setattr(LiteBackbone, "forward", counted)
+    return passes
+
+
+def test_all_pairs_of_a_folder_cost_one_extraction_an_image(
+    photos: Path, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in (4, 5):
+        shutil.copy(photos / f"b/{i - 2}.jpg", photos / f"a/{i}.jpg")
+    passes = count_images(monkeypatch)
+    assert run(photos, weights, "--image-dir", str(photos / "a")) == 0
+    assert passes == [1] * 5
+    assert written(photos) == files_of(*(f"{i}-{j}" for i, j in combinations(range(1, 6), 2)))
+    with np.load(photos / "out/1-2.npz") as data:
+        many = dict(data)
+    assert run(photos, weights, str(photos / "a/1.png"), str(photos / "a/2.png")) == 0
+    assert passes == [1] * 5 + [2]  # a pair alone goes as one batch
+    with np.load(photos / "out/1-2.npz") as data:
+        assert len(data["points0"]) > 0
+        assert all(np.allclose(many[name], data[name], atol=1e-3) for name in many)
+
+
+def test_what_the_limit_gives_up_is_extracted_again(
+    photos: Path, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matcher = Matcher.from_pretrained(weights, max_side=128, device="cpu")
+    paths = sorted((photos / "a").glob("*.png"))
+    images = dict(zip(paths, map(read_image, paths), strict=True))
+    size = matcher.extract(paths[0]).features.nbytes  # of every image here
+    pairs = list(permutations(paths, 2))
+    for kept, expected in ((3, 3), (2, 8), (0, 12)):
+        passes = count_images(monkeypatch)
+        matching = PairMatching(matcher, pairs, kept * size)
+        for pair in pairs:
+            matching(pair, images[pair[0]], images[pair[1]])
+        assert len(passes) == expected
+        monkeypatch.undo()
+
+
+def test_tiles_hold_every_pair_once(tmp_path: Path) -> None:
+    for i in range(20):
+        (tmp_path / f"{i:02}.png").touch()
+    pairs = [(int(a.stem), int(b.stem)) for a, b in all_pairs(tmp_path)]
+    assert sorted(pairs) == list(combinations(range(20), 2))
+    tiles = [tile for tile, _ in groupby((i // TILE, j // TILE) for i, j in pairs)]
+    assert 1 < len(tiles) == len(set(tiles))  # none is left and come back to
+
+
 @pytest.mark.parametrize(
     ("resize", "last"), [(["64"], (64, 48)), (["64", "64"], (64, 64)), (["-1"], (128, 96)), ([], (640, 480))]
 )
@@ -144,6 +209,8 @@ BAD = [
     (["a/1.png", "a/notes.txt"], "not an image"),
     (["a/1.png", "b/1.jpg", "--pairs", "x"], "exclude each other"),
     (["--image-dir0", "a"], "belong together"),
+    (["--image-dir", "a", "--image-dir0", "a"], "exclude each other"),
+    (["--image-dir", "one"], "one image makes no pair"),
     (["--image-dir0", "a", "--image-dir1", "none"], "no such folder"),
     (["--image-dir0", "a", "--image-dir1", "."], "no images in this folder"),
     (["--pairs", "none.txt"], "cannot read this list"),
@@ -180,6 +247,8 @@ def test_bad_input_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(photos)
+    (photos / "one").mkdir()
+    (photos / "one/1.png").touch()
     (photos / "empty.txt").write_text("# nothing\n")
     (photos / "three.txt").write_text("a b c\n")
     option = [] if "--weight" in arguments else ["--weight", weights]

@@ -14,6 +14,7 @@ from s2ld.errors import S2LDError
 from s2ld.pretrained import DEFAULT, SHIPPED
 
 if TYPE_CHECKING:  # these load torch, matplotlib or OpenCV, which --help need not wait for
+    from s2ld.cli.features import PairMatching
     from s2ld.cli.pairs import PathPair
     from s2ld.cli.two_view import TwoView
     from s2ld.data.images import UInt8Image
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 done; 1 some pairs of many failed, the others are done; 2 bad input; 130 Ctrl-C.",
     )
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="two images")
+    parser.add_argument("--image-dir", type=Path, metavar="DIR", help="folder of images, each matched with each")
     parser.add_argument("--image-dir0", type=Path, metavar="DIR", help="folder of first images")
     parser.add_argument("--image-dir1", type=Path, metavar="DIR", help="folder of second images, paired by file name")
     parser.add_argument("--pairs", type=Path, metavar="LIST", help="text file, two image paths a line")
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
-    if not args.images and not args.pairs and not args.image_dir0:
+    if not (args.images or args.pairs or args.image_dir or args.image_dir0):
         return _match_motorcycle(args)
     from s2ld.cli.two_view import intrinsics_from_numbers
 
@@ -81,9 +83,11 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    sources = [bool(args.images), bool(args.pairs), bool(args.image_dir0 or args.image_dir1)]
+    sources = [bool(x) for x in (args.images, args.pairs, args.image_dir, args.image_dir0 or args.image_dir1)]
     if sum(sources) > 1:
-        raise S2LDError("two images, --pairs and --image-dir0/--image-dir1 exclude each other; give one of them")
+        raise S2LDError(
+            "two images, --pairs, --image-dir and --image-dir0/--image-dir1 exclude each other; give one of them"
+        )
     if len(args.images) not in (0, 2):
         raise S2LDError(f"give two images, or none for the built-in pair, not {len(args.images)}")
     if bool(args.image_dir0) != bool(args.image_dir1):
@@ -99,10 +103,12 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _list_pairs(args: argparse.Namespace) -> tuple[list[PathPair], list[str]]:
-    from s2ld.cli.pairs import pairs_from_folders, pairs_from_list
+    from s2ld.cli.pairs import all_pairs, pairs_from_folders, pairs_from_list
 
     if args.pairs:
         return pairs_from_list(args.pairs), []
+    if args.image_dir:
+        return all_pairs(args.image_dir), []
     if args.image_dir0:
         return pairs_from_folders(args.image_dir0, args.image_dir1)
     return [(args.images[0], args.images[1])], []
@@ -124,13 +130,15 @@ def _match_files(
 ) -> int:
     from tqdm import tqdm
 
+    from s2ld.cli.features import PairMatching
     from s2ld.cli.pairs import unique_names
 
     several, done = len(pairs) > 1 or failed > 0, 0
+    matching = PairMatching(matcher, pairs)
     progress = tqdm(zip(pairs, unique_names(pairs), strict=True), total=len(pairs), unit="pair", disable=not several)
     for paths, name in progress:
         try:
-            progress.write(_match_pair(args, matcher, paths, cameras, args.output / name))
+            progress.write(_match_pair(args, matching, paths, cameras, args.output / name))
             done += 1
         except S2LDError as error:
             if not several:
@@ -146,13 +154,13 @@ def _match_files(
 
 
 def _match_pair(
-    args: argparse.Namespace, matcher: Matcher, paths: PathPair, cameras: Cameras | None, stem: Path
+    args: argparse.Namespace, matching: PairMatching, paths: PathPair, cameras: Cameras | None, stem: Path
 ) -> str:
     from s2ld.data.images import read_image
 
     image0, image1 = read_image(paths[0]), read_image(paths[1])
-    matches = matcher(image0, image1)
-    model = _estimate(args, matcher, matches, image1, cameras)
+    matches = matching(paths, image0, image1)
+    model = _estimate(args, matching.matcher, matches, image1, cameras)
     panel = _panel(matches, model, f"{paths[0].name} - {paths[1].name}")
     _write(stem, image0, image1, matches, model, [panel])
     return f"{panel.title}; see {stem}.jpg, .npz, .csv"

@@ -1,8 +1,9 @@
-"""Which image files are to be matched: two paths, two folders, or a list."""
+"""Which image files are to be matched: two paths, one or two folders, or a list."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 from s2ld.errors import S2LDError
@@ -11,6 +12,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", "
 """Files in a folder that count as images."""
 
 PathPair = tuple[Path, Path]
+TILE = 8  # images of a folder that are matched with as many others before the next ones come
 
 
 def pairs_from_folders(folder0: Path, folder1: Path) -> tuple[list[PathPair], list[str]]:
@@ -35,6 +37,21 @@ def pairs_from_folders(folder0: Path, folder1: Path) -> tuple[list[PathPair], li
             "give the partners equal names, or list them with --pairs"
         )
     return list(zip(images0, images1, strict=True)), []
+
+
+def all_pairs(folder: Path) -> list[PathPair]:
+    """Pair each image of a folder with each other one.
+
+    They come in tiles, pairs among 2 x `TILE` images after each other, so that the features of few images need be kept.
+
+    Raises:
+        S2LDError: the folder is missing or has less than two images.
+    """
+    images = _images(folder)
+    if len(images) < 2:
+        raise S2LDError(f"{folder}: one image makes no pair; put more into the folder")
+    order = sorted(combinations(range(len(images)), 2), key=lambda pair: (pair[0] // TILE, pair[1] // TILE))
+    return [(images[i], images[j]) for i, j in order]
 
 
 def pairs_from_list(path: Path) -> list[PathPair]:
