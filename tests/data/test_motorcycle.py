@@ -8,12 +8,17 @@ import pytest
 
 from s2ld.data.motorcycle import StereoPair, load_motorcycle
 
-pytest.importorskip("skimage")
+stereo_motorcycle = pytest.importorskip("skimage.data").stereo_motorcycle
 
 
 @pytest.fixture(scope="module")
 def stereo() -> StereoPair:
     return load_motorcycle()
+
+
+def test_it_is_what_scikit_image_loads(stereo: StereoPair) -> None:
+    for ours, theirs in zip((stereo.left, stereo.right, stereo.disparity), stereo_motorcycle(), strict=True):
+        assert np.array_equal(ours, theirs)
 
 
 def test_block_matching_finds_the_true_disparity(stereo: StereoPair) -> None:

@@ -7,11 +7,11 @@ scikit-image ships it inside its wheel (nothing is downloaded).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
-from s2ld.data.images import UInt8Image
+from s2ld.data.images import UInt8Image, read_image
 from s2ld.errors import S2LDError
 from s2ld.types import FloatArray
 
@@ -58,13 +58,15 @@ def load_motorcycle() -> StereoPair:
         S2LDError: scikit-image is not installed.
     """
     try:
-        from skimage.data import stereo_motorcycle
+        import skimage.data
     except ImportError as error:
         raise S2LDError(
             "the built-in stereo pair comes with scikit-image, which is missing: pip install scikit-image"
         ) from error
-    load: Any = stereo_motorcycle  # untyped
-    left, right, disparity = load()
+    folder = Path(skimage.data.__file__).parent  # its own reader loads SciPy first
+    left, right = (read_image(folder / f"motorcycle_{side}.png") for side in ("left", "right"))
+    with np.load(folder / "motorcycle_disp.npz") as file:
+        disparity = file["arr_0"]
     return StereoPair(left, right, disparity, _intrinsics(*CENTRE0), _intrinsics(*CENTRE1))
 
 
