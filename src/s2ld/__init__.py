@@ -15,9 +15,9 @@ from s2ld.errors import S2LDError
 
 if TYPE_CHECKING:
     from s2ld.matcher import Matcher
-    from s2ld.types import Matches
+    from s2ld.types import Extracted, Matches
 
-__all__ = ["Matcher", "Matches", "S2LDError", "__version__"]
+__all__ = ["Extracted", "Matcher", "Matches", "S2LDError", "__version__"]
 __version__ = "0.1.0"
 
 
@@ -26,8 +26,8 @@ def __getattr__(name: str) -> Any:  # `import s2ld` stays cheap: torch is loaded
         from s2ld.matcher import Matcher
 
         return Matcher
-    if name == "Matches":
-        from s2ld.types import Matches
+    if name in ("Extracted", "Matches"):
+        from s2ld import types
 
-        return Matches
+        return getattr(types, name)
     raise AttributeError(f"module 's2ld' has no attribute {name!r}")

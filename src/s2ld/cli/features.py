@@ -13,7 +13,7 @@ from s2ld.memory import available_memory
 from s2ld.types import Extracted, Matches
 
 CACHE_BYTES = 2**29
-"""Features that are kept: about 50 images of Lite at 640 px, 10 of the paper's network."""
+"""Features that are kept: about 30 images of Lite at 640 x 480 px, 10 of the paper's network."""
 
 
 class PairMatching:
