@@ -33,11 +33,9 @@ def positional_encoding(dim: int, h: int, w: int, form: str, like: Tensor, long_
         frequency = frequency * (long_side / max(h, w))
     x = torch.arange(1, w + 1, device=like.device, dtype=torch.float32)[None] * frequency[:, None]
     y = torch.arange(1, h + 1, device=like.device, dtype=torch.float32)[None] * frequency[:, None]
-    waves = torch.empty(dim // 4, 4, h, w, device=like.device)
-    waves[:, 0] = x.sin()[:, None, :]
-    waves[:, 1] = x.cos()[:, None, :]
-    waves[:, 2] = y.sin()[:, :, None]
-    waves[:, 3] = y.cos()[:, :, None]
+    columns = [wave[:, None, :].expand(-1, h, -1) for wave in (x.sin(), x.cos())]
+    rows = [wave[:, :, None].expand(-1, -1, w) for wave in (y.sin(), y.cos())]
+    waves = torch.stack(columns + rows, 1)
     return waves.reshape(-1, h, w).to(like.dtype)
 
 

@@ -115,10 +115,16 @@ def verified(
     """
     if fine.correlation is None:
         return coarse, fine
-    probability = torch.sigmoid(fine.correlation.right)
-    weighed = replace(coarse, confidence=coarse.confidence * probability)
-    keep = ((probability > threshold) & (weighed.confidence > least)).nonzero()[:, 0]
-    return weighed.at(keep), fine.at(keep)
+    confidence, right = verify(coarse, fine.correlation, threshold, least)
+    keep = right.nonzero()[:, 0]
+    return replace(coarse, confidence=confidence).at(keep), fine.at(keep)
+
+
+def verify(coarse: CoarseMatches, correlation: Correlation, threshold: float, least: float) -> tuple[Tensor, Tensor]:
+    """Return the confidence (M,) with the probability in it, and (M,) bool, which matches `verified` keeps."""
+    probability = torch.sigmoid(correlation.right)
+    confidence = coarse.confidence * probability
+    return confidence, (probability > threshold) & (confidence > least)
 
 
 def _mlp(in_dim: int, hidden: int, out_dim: int) -> nn.Sequential:

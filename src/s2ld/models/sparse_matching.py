@@ -122,18 +122,49 @@ class SparseMatching(nn.Module):
             mask0: (N, h0, w0) bool, valid cells.
             mask1: (N, h1, w1).
         """
-        n = confidence.shape[0]
-        inner0 = _inner(grid0, mask0, n, self.border, confidence.device)
-        inner1 = _inner(grid1, mask1, n, self.border, confidence.device)
         with torch.no_grad():
             best, partner = confidence.max(2)
-            back = confidence.argmax(1)
-            rows = torch.arange(partner.shape[1], device=confidence.device)
-            mutual = back.gather(1, partner) == rows
-            good = mutual & (best > self.threshold) & inner0 & inner1.gather(1, partner)
+            good = self._good(best, partner, confidence.argmax(1), (grid0, grid1), (mask0, mask1))
         batch, cell0 = good.nonzero(as_tuple=True)
         cell1 = partner[batch, cell0]
         return CoarseMatches(batch, cell0, cell1, confidence[batch, cell0, cell1])
+
+    def candidates(
+        self, x0: Tensor, x1: Tensor, grid0: tuple[int, int], grid1: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `match` finds in shapes that do not depend on it, which exporters ask for; nothing is padded.
+
+        Args:
+            x0: (N, L, C) descriptors of image 0.
+            x1: (N, S, C).
+            grid0: (h0, w0) cells of image 0.
+            grid1: (h1, w1).
+
+        Returns:
+            (N, L) for each cell of image 0: its best confidence, the cell of image 1 there, and whether they match.
+        """
+        if self.kind == "dual_softmax":
+            best, partner, back = _dual_softmax_best(x0, x1, self.temperature)
+        else:
+            confidence = self(x0, x1)
+            (best, partner), back = confidence.max(2), confidence.argmax(1)
+        return best, partner, self._good(best, partner, back, (grid0, grid1), (None, None))
+
+    def _good(
+        self,
+        best: Tensor,
+        partner: Tensor,
+        back: Tensor,
+        grids: tuple[tuple[int, int], tuple[int, int]],
+        masks: tuple[Tensor | None, Tensor | None],
+    ) -> Tensor:
+        """(N, L) bool: above the threshold, mutual nearest, off the border; `best`, `partner` (N, L), `back` (N, S)."""
+        n, rows = partner.shape
+        inner0, inner1 = (
+            _inner(grid, mask, n, self.border, best.device) for grid, mask in zip(grids, masks, strict=True)
+        )
+        mutual = back.gather(1, partner) == torch.arange(rows, device=best.device)
+        return mutual & (best > self.threshold) & inner0 & inner1.gather(1, partner)
 
 
 def filter_by_score(matches: CoarseMatches, score: Tensor, pairs: int, config: CN) -> CoarseMatches:
@@ -162,6 +193,26 @@ def filter_by_score(matches: CoarseMatches, score: Tensor, pairs: int, config: C
     return matches.at(keep)
 
 
+def _dual_softmax_best(x0: Tensor, x1: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the best confidence of each row (N, L), where it is, and the best row of each column (N, S).
+
+    All by rows, of the similarities and of their transpose: runtimes reduce along the last axis several times faster,
+    which a second product is worth. The confidence is exp(2 s - log0 - log1), with the sums of both softmaxes.
+    """
+    scale = 1 / (x0.shape[2] * temperature)
+    s01, s10 = (scale * x0) @ x1.transpose(1, 2), (scale * x1) @ x0.transpose(1, 2)
+    log0, log1 = _log_sum(s01), _log_sum(s10)
+    best, partner = (s01 - 0.5 * log1[:, None]).max(2)
+    back = (s10 - 0.5 * log0[:, None]).argmax(2)
+    return (2 * best - log0).exp(), partner, back
+
+
+def _log_sum(similarity: Tensor) -> Tensor:
+    # step by step: onnxruntime's own ReduceLogSumExp is three times slower
+    top = similarity.amax(2)
+    return top + (similarity - top[:, :, None]).exp().sum(2).log()
+
+
 def _outer(mask0: Tensor | None, mask1: Tensor | None, like: Tensor) -> Tensor:
     rows = torch.ones(like.shape[:2], dtype=torch.bool, device=like.device) if mask0 is None else mask0
     columns = torch.ones(like.shape[0], like.shape[2], dtype=torch.bool, device=like.device) if mask1 is None else mask1
@@ -171,7 +222,7 @@ def _outer(mask0: Tensor | None, mask1: Tensor | None, like: Tensor) -> Tensor:
 def _count(mask: Tensor | None, n: int, cells: int, like: Tensor) -> Tensor:
     """(N, 1) number of valid cells."""
     if mask is None:
-        return torch.full((n, 1), float(cells), device=like.device)
+        return torch.full((n, 1), cells, dtype=like.dtype, device=like.device)
     return mask.sum(1, keepdim=True).to(like.dtype)
 
 
