@@ -1,0 +1,8 @@
+"""Export weights to an ONNX file: python scripts/export_onnx.py --help."""
+
+import sys
+
+from s2ld.cli.export_onnx import script
+
+if __name__ == "__main__":
+    sys.exit(script())

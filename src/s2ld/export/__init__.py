@@ -1,0 +1,1 @@
+"""The network in forms that other programs run."""
