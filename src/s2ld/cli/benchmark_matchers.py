@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     from s2ld.matcher import choose_device
 
     device = choose_device(args.device)
-    machine = describe_machine(device, _set_threads(args.threads))
+    machine = describe_machine(device, set_threads(args.threads))
     model_overrides = _model_overrides(args.overrides)
     matchers: list[PairMatcher | RecordedMatches] = []
     matchers += [NetworkMatcher(name, path, device, model_overrides) for name, path in weights.items()]
@@ -116,7 +116,7 @@ def describe_machine(device: torch.device, threads: int) -> str:
     return f"{name}, {threads} thread(s) of {os.cpu_count()} cores, PyTorch {torch.__version__}"
 
 
-def _set_threads(threads: int | None) -> int:
+def set_threads(threads: int | None) -> int:
     """Give torch and OpenCV the same number of threads, and return it."""
     import cv2
     import torch

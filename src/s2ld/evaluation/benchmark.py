@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -123,8 +124,35 @@ def _timed_image(image: Tensor, device: torch.device) -> ImageBatch:
     return ImageBatch(torch.from_numpy(grey)[None, None].float().div(255).to(device))
 
 
+class Timed(Protocol):
+    """What can be timed: a `PairMatcher` or less."""
+
+    @property
+    def name(self) -> str:
+        """Of its times."""
+        ...
+
+    def __call__(self, images0: ImageBatch, images1: ImageBatch) -> MatchedPoints:
+        """Match one pair."""
+        ...
+
+
+class MatchedPoints(Protocol):
+    """A result with points on the device."""
+
+    @property
+    def points0(self) -> Tensor:
+        """(M, 2)."""
+        ...
+
+    @property
+    def points1(self) -> Tensor:
+        """(M, 2)."""
+        ...
+
+
 def time_interleaved(
-    matchers: Sequence[PairMatcher], pairs: Iterator[tuple[ImageBatch, ImageBatch]], device: torch.device
+    matchers: Sequence[Timed], pairs: Iterator[tuple[ImageBatch, ImageBatch]], device: torch.device
 ) -> dict[str, list[float]]:
     """Return the seconds of each run by matcher, from the grey images on `device` to the points on the CPU.
 
