@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # these load torch, which --help need not wait for
 
 KEYS = ("loftr", "paper", "paper-bf16", "lite")
 """Keys of `s2ld.evaluation.timing.ROWS`, known before torch is loaded; the first is the yardstick."""
+CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 LEAST_SIDE = 64  # px: from here on all windows and borders have room
 
 
@@ -62,6 +64,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--matches", type=int, default=1000, help="that the fine stages get (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="timed runs (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    parser.add_argument(
+        "--clock",
+        choices=tuple(CLOCKS),
+        default="cpu",
+        help="seconds that processors spent on it, which other processes disturb less, or that passed (default: cpu)",
+    )
     parser.add_argument("--no-memory", action="store_true", help="measure times alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write protocol and numbers")
     return parser
@@ -115,8 +123,8 @@ def protocol(args: argparse.Namespace, threads: int) -> list[str]:
         f"images: noise, {args.size[0]}x{args.size[1]} px, one pair at a time",
         "weights: the shipped ones of Lite, random ones of the others",
         f"matches: {args.matches} evenly spread ones for every fine stage, whatever the sparse stage found",
-        f"time: from images in memory to points, median of {args.rounds} rounds after one that is not counted; in a "
-        "round all rows in turn; / LoFTR: median of the ratios within a round",
+        f"time: {args.clock} seconds from images in memory to points, median of {args.rounds} rounds after one that is "
+        "not counted; in a round all rows in turn; / LoFTR: median of the ratios within a round",
         "memory: peak of a fresh process with Python, PyTorch and weights in it, two pairs, one row after the other",
     ]
 
@@ -131,7 +139,7 @@ def measure(keys: Sequence[str], args: argparse.Namespace, threads: int) -> list
     size = (args.size[0], args.size[1])
     peaks = {key: None if args.no_memory else peak_memory(key, size, args.matches, threads) for key in keys}
     built = [TimedRow(key, ROWS[key].build(args.matches)) for key in keys]
-    times = time_interleaved(built, _pairs(size, args.rounds), torch.device("cpu"))
+    times = time_interleaved(built, _pairs(size, args.rounds), torch.device("cpu"), CLOCKS[args.clock])
     measured = []
     for key in keys:
         row, yardstick = ROWS[key], peaks[keys[0]]

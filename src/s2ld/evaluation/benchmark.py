@@ -152,9 +152,12 @@ class MatchedPoints(Protocol):
 
 
 def time_interleaved(
-    matchers: Sequence[Timed], pairs: Iterator[tuple[ImageBatch, ImageBatch]], device: torch.device
+    matchers: Sequence[Timed],
+    pairs: Iterator[tuple[ImageBatch, ImageBatch]],
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Return the seconds of each run by matcher, from the grey images on `device` to the points on the CPU.
+    """Return the seconds by `clock` of each run by matcher, from the grey images on `device` to the points on the CPU.
 
     All matchers take a pair in turn, before the next one, so that whatever else the machine does hits all alike; who is
     first changes from pair to pair. The first pair warms up and is not counted.
@@ -165,12 +168,12 @@ def time_interleaved(
         for matcher in [*matchers[shift:], *matchers[:shift]]:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            start = time.perf_counter()
+            start = clock()
             with torch.inference_mode():
                 matched = matcher(images0, images1)
                 matched.points0.cpu(), matched.points1.cpu()
             if number:
-                times[matcher.name].append(time.perf_counter() - start)
+                times[matcher.name].append(clock() - start)
     return times
 
 
