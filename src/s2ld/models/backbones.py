@@ -46,12 +46,12 @@ class ResNetFPN(nn.Module):
 
     def forward(self, image: Tensor) -> Features:
         """(N, 1, H, W) → coarse (N, DIMS[2], H/8, W/8), fine (N, DIMS[0], H/2, W/2)."""
-        x1 = self.layer1(F.relu(self.bn1(self.conv1(image))))
+        x1 = self.layer1(F.relu(self.bn1(self.conv1(image)), inplace=True))
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
         coarse = self.layer3_outconv(x3)
-        x2 = self.layer2_outconv2(self.layer2_outconv(x2) + _upsample(coarse))
-        fine = self.layer1_outconv2(self.layer1_outconv(x1) + _upsample(x2))
+        x2 = self.layer2_outconv2(self.layer2_outconv(x2).add_(_upsample(coarse)))
+        fine = self.layer1_outconv2(self.layer1_outconv(x1).add_(_upsample(x2)))
         return Features(coarse, fine)
 
 

@@ -14,11 +14,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from s2ld.config import CN
 from s2ld.models.detector import CELL
-from s2ld.models.network import TOGETHER
 
 Module = TypeVar("Module", bound=nn.Module)
 FIXED_BYTES = 2**27  # measured: code that oneDNN makes, and windows of the matches that are refined at a time
-FINE_MAPS = 6.5  # measured: what is alive at the peak beside that, in float32 fine maps of images in one batch
+FINE_MAPS = 6.5  # measured: what is alive at the peak beside that, in float32 fine maps of the image that passes
 KEPT_MAPS = 1.5  # measured: what an image leaves while another one passes the backbone
 MATRIX_BYTES = 14  # measured: what Sinkhorn takes for each entry of the confidence matrix; dual softmax makes none
 
@@ -46,7 +45,7 @@ def memory_needed(config: CN, cells: Sequence[int]) -> int:
     fine_map = 4 * config.BACKBONE.FINE_DIM * (CELL // config.BACKBONE.FINE_STRIDE) ** 2
     matrix = MATRIX_BYTES * math.prod(cells) if len(cells) == 2 and config.MATCH.TYPE == "sinkhorn" else 0
     most, every = max(cells), sum(cells)
-    maps = FINE_MAPS * every if most * CELL**2 <= TOGETHER else FINE_MAPS * most + KEPT_MAPS * (every - most)
+    maps = FINE_MAPS * most + KEPT_MAPS * (every - most)
     return FIXED_BYTES + int(maps * fine_map) + matrix
 
 

@@ -30,10 +30,10 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_dim, H, W) → (N, out_dim, H/stride, W/stride)."""
-        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = self.bn2(self.conv2(y))
-        skip = x if self.downsample is None else self.downsample(x)
-        return F.relu(skip + y)
+        y += x if self.downsample is None else self.downsample(x)
+        return F.relu(y, inplace=True)
 
 
 def initialise_convolutions(module: nn.Module) -> None:

@@ -24,7 +24,7 @@ from s2ld.types import (
     Prediction,
 )
 
-TOGETHER = 1280 * 960  # px: without gradients, images above this pass the backbone one by one, in half the memory
+TOGETHER = 1280 * 960  # px: images above this pass the backbone one by one on GPUs too, without gradients
 REFINED = {"cpu": 1024}  # matches refined at a time, in some MiB of windows
 REFINED_ELSEWHERE = 2**15  # accelerators: few launches
 
@@ -92,7 +92,7 @@ class S2LD(nn.Module):
         return Prediction(encoded, confidence, coarse, fine)
 
     def encode(self, images0: ImageBatch, images1: ImageBatch) -> EncodedPair:
-        """Backbone, detector, adjuster and coarse transformer; images of one size pass the backbone together."""
+        """Backbone, detector, adjuster and coarse transformer; images of one size pass the backbone together where it pays."""
         features0, features1 = self._backbone(images0.image, images1.image)
         return self.encode_pair(self._describe(features0, images0.mask), self._describe(features1, images1.mask))
 
@@ -151,8 +151,9 @@ class S2LD(nn.Module):
         return FineMatches(points0, points1, expectation, score, descriptors0, descriptors1, correlation)
 
     def _backbone(self, image0: Tensor, image1: Tensor) -> tuple[Features, Features]:
-        large = not torch.is_grad_enabled() and image0.shape[2] * image0.shape[3] > TOGETHER
-        if large or image0.shape != image1.shape:
+        # one batch is faster on a GPU; on a CPU it is not, and takes twice the memory
+        apart = image0.device.type == "cpu" or image0.shape[2] * image0.shape[3] > TOGETHER
+        if image0.shape != image1.shape or (apart and not torch.is_grad_enabled()):
             return self.backbone(image0), self.backbone(image1)
         both: Features = self.backbone(torch.cat([image0, image1]))
         (coarse0, coarse1), (fine0, fine1) = both.coarse.chunk(2), both.fine.chunk(2)
