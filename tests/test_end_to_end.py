@@ -11,11 +11,13 @@ from s2ld.data.motorcycle import load_motorcycle
 LONG_SIDE = 640
 
 
-def test_the_shipped_weights_match_the_motorcycle() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_shipped_weights_match_the_motorcycle(precision: str) -> None:
     """At least 500 matches, at least 85 % of them within 3 px of the true disparity, at 640 px long side."""
     pytest.importorskip("skimage")
     stereo = load_motorcycle()
-    matches = Matcher.from_pretrained("s2ld-lite", max_side=LONG_SIDE, device="cpu")(stereo.left, stereo.right)
+    matcher = Matcher.from_pretrained("s2ld-lite", max_side=LONG_SIDE, device="cpu", precision=precision)
+    matches = matcher(stereo.left, stereo.right)
     errors = stereo.errors(matches.points0, matches.points1) * LONG_SIDE / max(stereo.disparity.shape)
     known = errors[np.isfinite(errors)]
     assert len(matches) >= 500

@@ -243,6 +243,7 @@ def test_what_is_no_image_is_said_in_one_line(image: Any, words: str) -> None:
         ({"size": (640, 480, 3)}, "not 640 x 480 x 3"),
         ({"max_side": float("nan")}, "max_side must be at least 8 px"),
         ({"size": (64, 64), "max_side": 64}, "exclude each other"),
+        ({"precision": "fp8"}, "precision is 'fp8'; use fp32 or bf16"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], words: str) -> None:

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from s2ld.errors import S2LDError
 from s2ld.geometry.camera import resized_to_image
 from s2ld.memory import available_memory
 from s2ld.models.checkpoint import load_model
-from s2ld.models.inference import for_inference, memory_needed
+from s2ld.models.inference import computing_in, for_inference, memory_needed
 from s2ld.models.network import S2LD
 from s2ld.pretrained import resolve
 from s2ld.types import Extracted, FloatArray, ImageBatch, Matches, Prediction
@@ -46,6 +47,7 @@ class Matcher:
         max_side: int | None = None,
         device: str | torch.device = "auto",
         size: tuple[int, int] | None = None,
+        precision: str = "fp32",
     ) -> None:
         """Make a copy of a network for inference on `device` (see `for_inference`), with the threshold.
 
@@ -56,6 +58,7 @@ class Matcher:
                 it; -1 keeps the size; None: 640.
             device: a torch device, or "auto": CUDA where there is a GPU, else the CPU.
             size: exact (width, height) in resized px instead of `max_side`; rounded down to multiples of 8.
+            precision: "fp32", or "bf16" for about half the time where the processor computes in bfloat16.
 
         Raises:
             S2LDError: an argument is out of range, or the device is not there.
@@ -70,6 +73,8 @@ class Matcher:
             given = " x ".join(map(str, size))
             raise S2LDError(f"size must be (width, height), at least {MULTIPLE} x {MULTIPLE} px, not {given}")
         self.device = choose_device(device)
+        self._precision = partial(computing_in, precision, self.device)
+        self._precision()  # refuses an unknown one
         self.model = for_inference(model).to(self.device)
         if threshold is not None:
             self.model.sparse_matching.threshold = float(threshold)
@@ -84,6 +89,7 @@ class Matcher:
         max_side: int | None = None,
         device: str | torch.device = "auto",
         size: tuple[int, int] | None = None,
+        precision: str = "fp32",
     ) -> Self:
         """Load shipped weights by name or a weight file by path (.safetensors, .pt, .ckpt); see `__init__`.
 
@@ -91,7 +97,7 @@ class Matcher:
             S2LDError: no such weights, a file that cannot be read, or an argument out of range.
         """
         model, _ = load_model(resolve(name_or_path))
-        return cls(model, threshold, max_side, device, size)
+        return cls(model, threshold, max_side, device, size, precision)
 
     def __call__(self, image0: Any, image1: Any) -> Matches:
         """Match two images.
@@ -183,7 +189,7 @@ class Matcher:
         """Run the network on images of these sizes (`check_memory`); what memory cannot hold ends in one line."""
         self.check_memory(*sizes)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._precision():
                 yield
         except (RuntimeError, cv2.error) as error:  # neither has a class of its own for what a CPU cannot allocate
             if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):

@@ -114,6 +114,18 @@ def test_network_matcher_is_the_network_with_the_overrides(weight: Path) -> None
     assert "THRESHOLD: 0.0" in matcher.model
 
 
+def test_network_matcher_in_reduced_precision_says_so(weight: Path) -> None:
+    exact, reduced = (
+        NetworkMatcher("ours", weight, CPU, ["MODEL.MATCH.THRESHOLD", "0.0"], precision)
+        for precision in ("fp32", "bf16")
+    )
+    assert (exact.name, reduced.name) == ("ours", "ours, bf16")
+    assert (exact.settings + ", bf16", exact.model + ", bf16") == (reduced.settings, reduced.model)
+    with torch.inference_mode():
+        points, near = exact(*batches()).keypoints0, reduced(*batches()).keypoints0
+    assert 0 < (points - near).norm(dim=1).median() < 0.5
+
+
 def test_benchmark_measures_all_on_the_same_pairs(
     weight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

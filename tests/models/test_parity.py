@@ -15,6 +15,7 @@ from torch import Tensor
 from s2ld.config import build_config
 from s2ld.geometry.camera import resized_to_image
 from s2ld.models.checkpoint import RELEASED, load_model
+from s2ld.models.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
 from s2ld.types import ImageBatch, Prediction
 
@@ -94,6 +95,25 @@ def test_copied_case(reference: Path) -> None:
 def test_recorded_case(name: str) -> None:
     case = dict(np.load(SHARED / f"{name}.npz"))
     check(run(case), case)
+
+
+def test_reduced_precision_stays_near_the_recorded_case(reference: Path) -> None:
+    """Tolerance of bfloat16: descriptors within 10 % of their norm, keypoints within 2 px, half within 0.5 px."""
+    case = dict(np.load(reference / "pair_96x128.npz"))
+    network = released_network()
+    network.load_state_dict(reference_weights(network, case))
+    images = [ImageBatch(torch.from_numpy(case[f"in_image{side}"]) / 255) for side in "01"]
+    with torch.inference_mode(), computing_in("bf16", torch.device("cpu")):
+        prediction = for_inference(network)(*images)
+    encoded, fine = prediction.encoded, prediction.fine
+    assert encoded.features0.fine.dtype == encoded.coarse0.dtype == torch.bfloat16
+    for values in (fine.points0, fine.points1, fine.score, prediction.coarse.confidence):
+        assert values.dtype == torch.float32
+    exact = torch.from_numpy(case["out_coarse0_every16"])
+    assert (encoded.coarse0[..., ::16].float() - exact).norm() < 0.1 * exact.norm()
+    away = 4 * (encoded.keypoints0.offset - torch.from_numpy(case["out_offset0"]) / 4).norm(dim=1)
+    assert away.max() < 2
+    assert away.median() < 0.5
 
 
 def test_state_dict_has_the_released_keys(reference: Path) -> None:

@@ -45,6 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--others", metavar="A,B", help=f"of {', '.join(OTHERS)} (default: all whose package is installed)"
     )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        action="append",
+        help="of our network; give it again for more rows (default: fp32)",
+    )
     add_matcher_options(parser, several=True)
     parser.add_argument("--dump", type=Path, metavar="DIR", help="for caches (default: dump/matchers_DATA_CONFIG)")
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
@@ -81,7 +87,11 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     machine = describe_machine(device, set_threads(args.threads))
     model_overrides = _model_overrides(args.overrides)
     matchers: list[PairMatcher | RecordedMatches] = []
-    matchers += [NetworkMatcher(name, path, device, model_overrides) for name, path in weights.items()]
+    matchers += [
+        NetworkMatcher(name, path, device, model_overrides, precision)
+        for name, path in weights.items()
+        for precision in args.precision or ["fp32"]
+    ]
     matchers += _others(wanted, device)
     matchers += [build_from(text, args, config, device) for text in args.matcher or ()]
     folder = args.dump or Path("dump") / f"matchers_{args.data_config.stem}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from s2ld.data.images import MULTIPLE
 from s2ld.models.checkpoint import load_model
-from s2ld.models.inference import for_inference
+from s2ld.models.inference import computing_in, for_inference
 from s2ld.types import ImageBatch, Prediction
 
 
@@ -88,13 +89,18 @@ class NetworkMatcher:
         path: weight file.
         device: where it runs.
         overrides: KEY VALUE pairs of the MODEL node over the config inside the file.
+        precision: see `computing_in`; another than fp32 is part of the name.
 
     Raises:
         S2LDError: what `load_model` says.
     """
 
-    def __init__(self, name: str, path: Path, device: torch.device, overrides: Sequence[str] = ()) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, path: Path, device: torch.device, overrides: Sequence[str] = (), precision: str = "fp32"
+    ) -> None:
+        self._reduced = "" if precision == "fp32" else f", {precision}"
+        self._precision = partial(computing_in, precision, device)
+        self.name = name + self._reduced
         self.multiple = MULTIPLE
         self.weights = path.name
         self.network = for_inference(load_model(path, device, overrides)[0])
@@ -107,13 +113,14 @@ class NetworkMatcher:
         text = f"confidence above {config.MATCH.THRESHOLD:g}, border {config.MATCH.BORDER} cells"
         if config.FINE.THRESHOLD > 0:
             text += f", probability of being right above {config.FINE.THRESHOLD:g}"
-        return text + (", score filter" if config.SCORE_FILTER.ENABLED else "")
+        return text + (", score filter" if config.SCORE_FILTER.ENABLED else "") + self._reduced
 
     @property
     def model(self) -> str:
         """See `PairMatcher`."""
-        return str(self.network.config.dump())
+        return str(self.network.config.dump()) + self._reduced
 
     def __call__(self, images0: ImageBatch, images1: ImageBatch) -> MatchedPair:
         """See `PairMatcher`."""
-        return MatchedPair.of(self.network(images0, images1))
+        with self._precision():
+            return MatchedPair.of(self.network(images0, images1))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from s2ld.config import defaults
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import load_model
-from s2ld.models.inference import for_inference
+from s2ld.models.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
 from s2ld.pretrained import DEFAULT, resolve
 from s2ld.types import CoarseMatches, ImageBatch
@@ -105,13 +105,13 @@ def describe_cpu() -> str:
     return f"{names[0] if names else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _ours(matches: int, lite: bool = False, reduced: bool = False) -> Match:
+def _ours(matches: int, lite: bool = False, precision: str = "fp32") -> Match:
     """Build the shipped Lite, or the paper configuration with random weights."""
     torch.manual_seed(0)
     network = for_inference(load_model(resolve(DEFAULT))[0] if lite else S2LD(defaults().MODEL))
 
     def match(images0: ImageBatch, images1: ImageBatch) -> Points:
-        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+        with computing_in(precision, torch.device("cpu")):
             encoded = network.encode(images0, images1)
             network.match(encoded)
             cell0, cell1 = (_spread(matches, x.shape[1]) for x in (encoded.coarse0, encoded.coarse1))
@@ -159,7 +159,7 @@ def _spread(matches: int, cells: int) -> Tensor:
 ROWS: Mapping[str, Row] = {
     YARDSTICK: Row("LoFTR of kornia, float32", _loftr),
     "paper": Row("paper configuration, float32", _ours, time=0.85, memory=0.6),
-    "paper-bf16": Row("paper configuration, bfloat16", partial(_ours, reduced=True), time=0.5, memory=0.6),
+    "paper-bf16": Row("paper configuration, bfloat16", partial(_ours, precision="bf16"), time=0.5, memory=0.6),
     "lite": Row("S2LD-Lite, float32", partial(_ours, lite=True), time=0.05, megabytes=400),
 }
 """Name on the command line to what it is."""

@@ -1,4 +1,4 @@
-"""A copy of a network that computes the same with less work, and what memory inference takes."""
+"""A copy of a network that computes the same with less work, reduced precision, and what memory inference takes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from s2ld.config import CN
+from s2ld.errors import S2LDError
 from s2ld.models.detector import CELL
 
+PRECISIONS = ("fp32", "bf16")
+"""Of convolutions and linear layers."""
 Module = TypeVar("Module", bound=nn.Module)
 FIXED_BYTES = 2**27  # measured: code that oneDNN makes, and windows of the matches that are refined at a time
 FINE_MAPS = 6.5  # measured: what is alive at the peak beside that, in float32 fine maps of the image that passes
@@ -33,6 +36,20 @@ def for_inference(model: Module) -> Module:
         if isinstance(module, nn.ReLU | nn.LeakyReLU):  # always behind a layer of its own
             module.inplace = True
     return fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def computing_in(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context in which a network computes in a precision of `PRECISIONS`.
+
+    In "bf16" convolutions, linear layers and features are bfloat16 (8 bits of mantissa); keypoints, linear attention,
+    confidences and the refinement stay float32, and weights as they are.
+
+    Raises:
+        S2LDError: there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise S2LDError(f"precision is {precision!r}; use {' or '.join(PRECISIONS)}")
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def memory_needed(config: CN, cells: Sequence[int]) -> int:
