@@ -25,13 +25,14 @@ def test_keys_are_those_of_the_rows_and_the_yardstick_comes_first() -> None:
 
 
 def test_rows_protocol_and_file_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = main([*TINY, "--rows", "lite", "--no-memory", "--json", str(tmp_path / "out.json")])
+    rows = main([*TINY, "--rows", "lite", "--no-memory", "--stages", "--json", str(tmp_path / "out.json")])
     printed = capsys.readouterr().out
     assert [row.key for row in rows] == ["loftr", "lite"]
     assert rows[0].ratio == 1
     assert all(row.seconds > 0 for row in rows)
     for part in ("64x64 px", "1 thread(s)", "4 evenly spread", "2 rounds", "| S2LD-Lite"):
         assert part in printed
+    assert printed.count("| sparse matching ") == 2
     content = json.loads((tmp_path / "out.json").read_text())
     assert [row["seconds"] for row in content["rows"]] == [row.seconds for row in rows]
     assert content["rows"][1]["holds"] == {"time": rows[1].ratio <= 0.05, "memory": None}

@@ -71,6 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="seconds that processors spent on it, which other processes disturb less, or that passed (default: cpu)",
     )
     parser.add_argument("--no-memory", action="store_true", help="measure times alone")
+    parser.add_argument(
+        "--stages", action="store_true", help="also tell where the time of the paper configuration goes"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write protocol and numbers")
     return parser
 
@@ -97,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> list[Measured]:
     print("\n".join(f"  {line}" for line in lines), flush=True)
     rows = measure(keys, args, threads)
     print("", to_table(rows), sep="\n")
+    if args.stages:
+        print(*(text for precision in ("fp32", "bf16") for text in stages(precision, args)), sep="\n")
     if args.json is not None:
         write_json(args.json, lines, rows)
     return rows
@@ -185,6 +190,21 @@ def to_table(rows: Sequence[Measured]) -> str:
         time, memory = ({None: "-", True: "yes", False: "no"}[holds] for holds in row.verdicts())
         numbers = [f"{row.seconds:.3f}", f"{row.ratio:.3f}", _cell(row.time_target, 2), time]
         cells.append([row.title, *numbers, _cell(row.megabytes, 0), _cell(row.memory_target, 0), memory])
+    return _markdown(cells)
+
+
+def stages(precision: str, args: argparse.Namespace) -> list[str]:
+    """Return lines that say where the time of the paper configuration goes; `args` are those of `build_parser`."""
+    from s2ld.evaluation.stages import measure_rates, measure_stages, stage_table
+
+    rates = measure_rates(precision, 2 * args.rounds)
+    measured = measure_stages(precision, (args.size[0], args.size[1]), args.matches, args.rounds)
+    limits = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+    head = f"paper configuration, {precision}: least CPU seconds of {args.rounds} runs; limit, GFLOP/s: {limits}"
+    return ["", head, "", _markdown(stage_table(measured, max(rates.values())))]
+
+
+def _markdown(cells: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
     lines = [padded[0], ["-" * width for width in widths], *padded[1:]]

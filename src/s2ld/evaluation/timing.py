@@ -23,7 +23,7 @@ from s2ld.models.checkpoint import load_model
 from s2ld.models.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
 from s2ld.pretrained import DEFAULT, resolve
-from s2ld.types import CoarseMatches, ImageBatch
+from s2ld.types import CoarseMatches, EncodedPair, ImageBatch
 
 Match = Callable[[ImageBatch, ImageBatch], "Points"]
 YARDSTICK = "loftr"
@@ -114,12 +114,16 @@ def _ours(matches: int, lite: bool = False, precision: str = "fp32") -> Match:
         with computing_in(precision, torch.device("cpu")):
             encoded = network.encode(images0, images1)
             network.match(encoded)
-            cell0, cell1 = (_spread(matches, x.shape[1]) for x in (encoded.coarse0, encoded.coarse1))
-            confidence = torch.ones(len(cell0))
-            fine = network.refine(encoded, CoarseMatches(torch.zeros_like(cell0), cell0, cell1, confidence))
+            fine = network.refine(encoded, fixed_matches(encoded, matches))
         return Points(fine.points0, fine.points1)
 
     return match
+
+
+def fixed_matches(encoded: EncodedPair, matches: int) -> CoarseMatches:
+    """Return so many matches, or as many as there are cells, evenly spread over both images of one pair."""
+    cell0, cell1 = (_spread(matches, x.shape[1]) for x in (encoded.coarse0, encoded.coarse1))
+    return CoarseMatches(torch.zeros_like(cell0), cell0, cell1, torch.ones(len(cell0)))
 
 
 def _loftr(matches: int) -> Match:
