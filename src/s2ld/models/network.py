@@ -92,7 +92,7 @@ class S2LD(nn.Module):
         return Prediction(encoded, confidence, coarse, fine)
 
     def encode(self, images0: ImageBatch, images1: ImageBatch) -> EncodedPair:
-        """Backbone, detector, adjuster and coarse transformer; images of one size pass the backbone together where it pays."""
+        """Backbone, detector, adjuster and coarse transformer; the backbone takes both images at once where it pays."""
         features0, features1 = self._backbone(images0.image, images1.image)
         return self.encode_pair(self._describe(features0, images0.mask), self._describe(features1, images1.mask))
 
