@@ -72,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> Exported:
         S2LDError: bad arguments or weights, a missing package, a file that disagrees with torch or cannot be written.
     """
     args = build_parser().parse_args(argv)
+    from tqdm import tqdm
+
     from s2ld.export.onnx import FixedMatches, check_size, compare, export_onnx, need
     from s2ld.files import whole_file
     from s2ld.models.checkpoint import load_model
@@ -85,16 +87,20 @@ def main(argv: Sequence[str] | None = None) -> Exported:
     network, config = load_model(weight)
     model = FixedMatches(network, args.matches)
     path = args.output or Path(f"{weight.stem}.onnx")
-    with whole_file(path) as part:
+    pairs = _pairs(width, height, args.dynamic) if args.check else []
+    bar = tqdm(total=1 + len(pairs), desc="export, check", unit="step", disable=None)
+    with whole_file(path) as part, bar:
         size = None if args.dynamic else (width, height)
         content = export_onnx(model, size, _metadata(weight, config, args.matches), args.opset)
         checked = []
-        for images in _pairs(width, height, args.dynamic) if args.check else []:
+        for images in pairs:
+            bar.update()
             sizes = " and ".join(f"{image.shape[3]} x {image.shape[2]}" for image in images)
             agreement = compare(content, model, *images)
             checked.append((sizes, agreement))
             if not agreement.good:
                 raise S2LDError(f"not written, since file and torch disagree at {sizes}: {_line(agreement)}")
+        bar.update()
         part.write_bytes(content)
     return Exported(path, len(content), checked)
 
