@@ -141,31 +141,12 @@ def _data() -> CN:
     c.SYNTHETIC = _synthetic()
     c.HOMOGRAPHY = _homography()
     c.PHOTOMETRIC = _photometric()
+    c.MEGADEPTH = _megadepth()
 
     c.NOISE = CN()  # errors of training pairs, for experiments; validation and test pairs stay as they are
     c.NOISE.ROTATION = 0.0  # sigma of the relative pose's rotation, degrees
     c.NOISE.TRANSLATION = 0.0  # sigma of the angle of its translation's direction, degrees
     c.NOISE.DEPTH = 0.0  # relative sigma of the depth, half of the variance smooth over the image, half a pixel's own
-
-    c.MEGADEPTH = CN()
-    c.MEGADEPTH.ROOT = "data/megadepth/train"  # folder that the index's paths start from
-    c.MEGADEPTH.INDEX = "data/megadepth/index/scene_info_0.1_0.7"  # folder of index files
-    c.MEGADEPTH.SCENES = ""  # text file of index names, one a line; empty: all files of INDEX
-    c.MEGADEPTH.VAL_ROOT = ""  # as ROOT, INDEX, SCENES, for validation; empty: the same
-    c.MEGADEPTH.VAL_INDEX = ""
-    c.MEGADEPTH.VAL_SCENES = ""
-    c.MEGADEPTH.TEST_ROOT = "data/megadepth/test"
-    c.MEGADEPTH.TEST_INDEX = "data/megadepth/index/scene_info_val_1500"
-    c.MEGADEPTH.TEST_SCENES = ""
-    c.MEGADEPTH.LAYOUT = "undistorted_sfm"  # undistorted_sfm | megadepth_v1 | glue_factory: see data/README.md
-    # pixel centres of the index's intrinsics: integer | half (COLMAP's way, true of MegaDepth's own index: 0.5 px is
-    # subtracted). Published numbers use MegaDepth's index unshifted: integer.
-    c.MEGADEPTH.PRINCIPAL_POINT = "integer"
-    c.MEGADEPTH.OVERLAP = [0.0, 1.0]  # least and largest overlap of a pair, by the index
-    c.MEGADEPTH.MAX_ANGLE = 180.0  # largest triangulation angle, degrees, where the index tells it
-    c.MEGADEPTH.PAIRS_PER_SCENE = 100  # drawn of each scene an epoch
-    c.MEGADEPTH.FILL = False  # training images fill IMAGE_SIZE, cropped at the middle; False: padded, nothing is lost
-    c.MEGADEPTH.CACHE_MB = 512  # decoded photographs that each loader process keeps, MB
 
     c.POSED_PAIRS = CN()
     c.POSED_PAIRS.ROOT = "../shared/posed_pairs/facades"  # folder of the images, with a list of pairs
@@ -183,6 +164,29 @@ def _data() -> CN:
     c.HPATCHES.SUBSET = "all"  # all | illumination | viewpoint
     c.HPATCHES.SKIP_LARGE = True  # without the 8 sequences above 1600x1200 px, as published numbers: 108 of 116
     c.HPATCHES.SHORT_SIDE = 480  # shorter side of the images, resized px (LoFTR); 0: as they are (D2-Net's MMA)
+    return c
+
+
+def _megadepth() -> CN:
+    c = CN()
+    c.ROOT = "data/megadepth/train"  # folder that the index's paths start from
+    c.INDEX = "data/megadepth/index/scene_info_0.1_0.7"  # folder of index files
+    c.SCENES = ""  # text file of index names, one a line; empty: all files of INDEX
+    c.VAL_ROOT = ""  # as ROOT, INDEX, SCENES, for validation; empty: the same
+    c.VAL_INDEX = ""
+    c.VAL_SCENES = ""
+    c.TEST_ROOT = "data/megadepth/test"
+    c.TEST_INDEX = "data/megadepth/index/scene_info_val_1500"
+    c.TEST_SCENES = ""
+    c.LAYOUT = "undistorted_sfm"  # undistorted_sfm | megadepth_v1 | glue_factory: see data/README.md
+    # pixel centres of the index's intrinsics: integer | half (COLMAP's way, true of MegaDepth's own index: 0.5 px is
+    # subtracted). Published numbers use MegaDepth's index unshifted: integer.
+    c.PRINCIPAL_POINT = "integer"
+    c.OVERLAP = [0.0, 1.0]  # least and largest overlap of a pair, by the index
+    c.MAX_ANGLE = 180.0  # largest triangulation angle, degrees, where the index tells it
+    c.PAIRS_PER_SCENE = 100  # drawn of each scene an epoch
+    c.FILL = False  # training images fill IMAGE_SIZE, cropped at the middle; False: padded, nothing is lost
+    c.CACHE_MB = 512  # decoded photographs that each loader process keeps, MB
     return c
 
 
