@@ -29,25 +29,22 @@ NEAREST_CHUNK = 1024  # keypoints whose distances to all others are held at a ti
 
 def build_header(model: S2LD, weight: Path, source: PairSource, config: CN) -> CacheHeader:
     """Return what the predictions of `model` on the source DATA.TEST_SOURCE depend on."""
-    return CacheHeader(
-        weights=weight.name,
-        digest=hashlib.sha256(weight.read_bytes()).hexdigest(),
-        source=config.DATA.TEST_SOURCE,
-        pairs=len(source),
-        model=str(model.config.dump()),
-        data=str(config.DATA.dump()),
-        depth_tolerance=float(config.TARGETS.DEPTH_TOLERANCE),
-    )
+    digest = hashlib.sha256(weight.read_bytes()).hexdigest()
+    return _header(weight.name, digest, str(model.config.dump()), source, config)
 
 
 def matcher_header(matcher: PairMatcher | RecordedMatches, source: PairSource, config: CN) -> CacheHeader:
     """Return what the predictions of any matcher on the source DATA.TEST_SOURCE depend on."""
+    return _header(matcher.weights, matcher.digest, matcher.model, source, config)
+
+
+def _header(weights: str, digest: str, model: str, source: PairSource, config: CN) -> CacheHeader:
     return CacheHeader(
-        weights=matcher.weights,
-        digest=matcher.digest,
+        weights=weights,
+        digest=digest,
         source=config.DATA.TEST_SOURCE,
         pairs=len(source),
-        model=matcher.model,
+        model=model,
         data=str(config.DATA.dump()),
         depth_tolerance=float(config.TARGETS.DEPTH_TOLERANCE),
     )
