@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+from s2ld.data.images import PHOTO_SUFFIXES
 from s2ld.errors import S2LDError
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-"""Files in a folder that count as images."""
 
 PathPair = tuple[Path, Path]
 TILE = 8  # images of a folder that are matched with as many others before the next ones come
@@ -97,9 +95,9 @@ def unique_names(pairs: Sequence[PathPair]) -> list[str]:
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise S2LDError(f"{folder}: no such folder of images; check the path")
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
     if not images:
-        raise S2LDError(f"{folder}: no images in this folder ({' '.join(sorted(SUFFIXES))})")
+        raise S2LDError(f"{folder}: no images in this folder ({' '.join(sorted(PHOTO_SUFFIXES))})")
     return images
 
 

@@ -14,6 +14,8 @@ UInt8Image = NDArray[np.uint8]
 MULTIPLE = 8  # the network's cell, px
 SUFFIXES = (".ppm", ".png", ".jpg", ".jpeg")
 """Files of data sets that are named without a suffix, in the order in which they are looked for."""
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+"""Files in a folder that count as photographs, in lower case."""
 
 
 def read_image(path: str | Path, grey: bool = False, upright: bool = True) -> UInt8Image:

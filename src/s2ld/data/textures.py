@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from s2ld.data.images import UInt8Image, read_image
+from s2ld.data.images import PHOTO_SUFFIXES, UInt8Image, read_image
 from s2ld.errors import S2LDError
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 PROCEDURAL_COUNT = 1024  # patterns that a bank without photographs offers
 PROCEDURAL_SIDE = 512  # px
 
