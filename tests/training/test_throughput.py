@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from tiny_runs import OnePair, tiny_config
 
+from s2ld.data.mixture import ReadyPairs
 from s2ld.data.sources import build_source
 from s2ld.training import throughput
-from s2ld.training.throughput import ReadyPairs, training_rate
+from s2ld.training.throughput import training_rate
 
 
 class Time:

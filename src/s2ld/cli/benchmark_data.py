@@ -15,11 +15,11 @@ from s2ld.cli.status import exit_status
 from s2ld.cli.train import split_items
 from s2ld.config import CN, build_config
 from s2ld.data.datamodule import PREFETCH
+from s2ld.data.mixture import ReadyPairs
 from s2ld.data.sources import build_mixture
 from s2ld.errors import S2LDError
 from s2ld.training.throughput import (
     WARMUP_STEPS,
-    ReadyPairs,
     RenderRate,
     SourceRate,
     TrainingRate,

@@ -134,6 +134,7 @@ def _data() -> CN:
     c.BATCH_SIZE = 1  # pairs a process
     c.WORKERS = 2  # loader processes
     c.SEED = 0  # of sources and their order
+    c.OVERFIT_PAIRS = 0  # train on so many pairs again and again, and validate on them: does the network learn? 0: off
     c.ON_BAD_PAIR = "skip"  # a pair that training or validation cannot read: skip (name, count, go on) | stop
     c.PHOTOS = ""  # folder of photographs for textures; empty: procedural textures
     c.PHOTOS_EXCLUDE = []  # beginnings of file names that are left out, e.g. by licence

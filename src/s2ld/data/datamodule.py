@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from s2ld.config import CN
-from s2ld.data.mixture import JoinedPairs
+from s2ld.data.mixture import JoinedPairs, ReadyPairs
 from s2ld.data.sample import PairSource, collate, epoch_pairs_of
 from s2ld.data.samplers import StepBatchSampler, StridedSampler
 from s2ld.data.skipping import SkippingPairs
@@ -30,6 +30,8 @@ class PairDataModule(pl.LightningDataModule):
     repeats and skips none. Generated pairs and passes over finite sources go on so at another batch size or number of
     processes too; an epoch of MegaDepth is shared out to the pairs of a step of all processes (`SceneOrder`), and goes
     on exactly while their number stays the same.
+
+    With DATA.OVERFIT_PAIRS the first pairs of the training source are all there is, for validation too.
 
     A pair that cannot be read is replaced by another and named (`SkippingPairs`) unless DATA.ON_BAD_PAIR is stop.
 
@@ -54,9 +56,16 @@ class PairDataModule(pl.LightningDataModule):
         lanes = int(self.config.DATA.BATCH_SIZE) * self._place()[1]
         if self._lanes not in (lanes, None):
             self._train_source, self._lanes = build_mixture(self.config, lanes), lanes
+            self._repeat_few(int(self.config.DATA.OVERFIT_PAIRS))
         if self._val_sources is None:
             names = self.config.DATA.VAL_SOURCES
             self._val_sources = {name: build_source(name, self.config, "val") for name in names}
+
+    def _repeat_few(self, count: int) -> None:
+        """With DATA.OVERFIT_PAIRS, keep as many pairs of the training source, for training and for validation."""
+        if count and self._train_source is not None:
+            few = [self._train_source[index] for index in range(count)]
+            self._train_source, self._val_sources = ReadyPairs(few), {"overfit": ReadyPairs(few, count)}
 
     @property
     def epoch_pairs(self) -> int | None:

@@ -79,6 +79,25 @@ class SubsetPairs:
         return self.source[int(self._indices[index])]
 
 
+class ReadyPairs:
+    """A few pairs that are in memory already, again and again.
+
+    Args:
+        samples: at least one.
+        length: pairs in all; endless by default.
+    """
+
+    def __init__(self, samples: Sequence[PairSample], length: int = ENDLESS) -> None:
+        self._samples = list(samples)
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> PairSample:
+        return self._samples[index % len(self._samples)]
+
+
 class JoinedPairs:
     """Finite sources one after the other."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 
 from s2ld.config import CN, build_config
 from s2ld.data.datamodule import PREFETCH, PairDataModule
-from s2ld.data.sample import PairSample, PairSource
+from s2ld.data.sample import PairSource
 from s2ld.data.sources import build_source
 from s2ld.data.synthetic.render import Atlas
 from s2ld.data.synthetic.source import draw_pair, render_pairs
@@ -108,23 +108,6 @@ def render_rate(config: CN, pairs: int, batch: int, device: torch.device) -> Ren
     seconds = _seconds(lambda: render(batches))
     with _one_thread():
         return RenderRate(pairs / _seconds(draw), batches * batch / seconds)
-
-
-class ReadyPairs:
-    """An endless source of a few pairs that are in memory already.
-
-    Args:
-        samples: at least one.
-    """
-
-    def __init__(self, samples: Sequence[PairSample]) -> None:
-        self._samples = list(samples)
-
-    def __len__(self) -> int:
-        return 2**31
-
-    def __getitem__(self, index: int) -> PairSample:
-        return self._samples[index % len(self._samples)]
 
 
 def training_rate(config: CN, steps: int, accelerator: str, source: PairSource | None = None) -> TrainingRate:
