@@ -32,6 +32,7 @@ def test_a_file_is_taken_by_its_path(tmp_path: Path) -> None:
     assert not matcher.model.training
 
 
+@pytest.mark.skipif("s2ld-e2e" in pretrained.available(), reason="they ship")
 def test_a_missing_file_is_named_with_where_to_get_it() -> None:
     with pytest.raises(S2LDError) as caught:
         Matcher.from_pretrained("./weights/s2ld-e2e-inference.pt")
@@ -64,3 +65,37 @@ def test_an_installed_wheel_has_the_weights_beside_the_package(monkeypatch: pyte
     file.write_bytes(b"")
     monkeypatch.setattr(pretrained, "files", lambda package: tmp_path)
     assert pretrained.resolve("s2ld-lite") == file
+
+
+@pytest.fixture
+def empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An installation without any weights, in this folder."""
+    monkeypatch.setattr(pretrained, "files", lambda package: tmp_path / "package")
+    monkeypatch.setattr(pretrained, "__file__", str(tmp_path / "checkout/src/s2ld/pretrained.py"))
+    return tmp_path
+
+
+def test_weights_of_the_paper_configuration_that_do_not_ship_are_not_promised(empty: Path) -> None:
+    assert pretrained.available() == []
+    with pytest.raises(S2LDError, match=r"s2ld-e2e are missing .* train them by scripts/train/train_paper\.sh$"):
+        pretrained.resolve("s2ld-e2e")
+
+
+@pytest.mark.parametrize("folder", ["package/weights", "checkout/weights", "mine"])
+def test_our_weights_take_the_place_of_the_authors_missing_file(
+    empty: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    ours, asked = empty / folder / "s2ld-e2e-inference.safetensors", empty / "mine" / "s2ld-e2e-inference.pt"
+    ours.parent.mkdir(parents=True)
+    ours.write_bytes(b"")
+    assert pretrained.resolve(asked) == ours
+    assert capsys.readouterr().err == f"{asked}: the authors' file is not here; {ours} was trained by this project\n"
+    if folder != "mine":
+        assert pretrained.resolve("s2ld-e2e") == ours
+        assert pretrained.available() == ["s2ld-e2e"]
+    with pytest.raises(S2LDError, match="no such weight file"):
+        pretrained.resolve(asked.with_name("other.pt"))
+    asked.parent.mkdir(exist_ok=True)
+    asked.write_bytes(b"")
+    assert pretrained.resolve(asked) == asked
+    assert capsys.readouterr().err == ""

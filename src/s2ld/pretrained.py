@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
 from s2ld.errors import S2LDError
 
-SHIPPED = {"s2ld-lite": "s2ld-lite.safetensors"}
-"""Names that `Matcher.from_pretrained` and `--weight` know, and their files."""
+PAPER = "s2ld-e2e"
+"""Name of this project's weights of the paper configuration."""
+SHIPPED = {"s2ld-lite": "s2ld-lite.safetensors", PAPER: "s2ld-e2e-inference.safetensors"}
+"""Names that `Matcher.from_pretrained` and `--weight` know, and their files; see `available`."""
 DEFAULT = "s2ld-lite"
+AUTHORS_FILE = "s2ld-e2e-inference.pt"
 AUTHORS_LINK = "https://drive.google.com/drive/folders/1HwvPc3AzmjwxDsmBFIkWJmRdfF68_Hvw"
 """Where the authors of the paper keep their weights and the index of MegaDepth."""
 
 
+def available() -> list[str]:
+    """Return the names of `SHIPPED` whose files are there."""
+    return [name for name in SHIPPED if _find(name) is not None]
+
+
 def resolve(name_or_path: str | Path) -> Path:
     """Return the path of a shipped weight file by its name, or of any weight file by its path.
+
+    Where the authors' `AUTHORS_FILE` is not, this project's weights of the same configuration take its place if they
+    are beside it or ship; a line on standard error says so.
 
     Raises:
         S2LDError: the name is unknown, the file is missing, or the path is a folder.
@@ -25,23 +37,48 @@ def resolve(name_or_path: str | Path) -> Path:
         return _shipped(str(name_or_path))
     path = Path(name_or_path).expanduser()
     if path.is_dir():
-        raise S2LDError(f"{name_or_path}: this is a folder; name a weight file in it, or one of: {', '.join(SHIPPED)}")
+        names = ", ".join(available())
+        raise S2LDError(f"{name_or_path}: this is a folder; name a weight file in it, or one of: {names}")
     if path.is_file():
         return path
     if not path.suffix and path.parent == Path():
         near = get_close_matches(path.name, SHIPPED, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise S2LDError(f"unknown weights {path.name!r}: {hint}shipped: {', '.join(SHIPPED)}; or give a path to a file")
+        names = ", ".join(available())
+        raise S2LDError(f"unknown weights {path.name!r}: {hint}shipped: {names}; or give a path to a file")
+    own = _instead_of(path)
+    if own is not None:
+        print(f"{name_or_path}: the authors' file is not here; {own} was trained by this project", file=sys.stderr)
+        return own
     raise S2LDError(
-        f"{name_or_path}: no such weight file; the authors' s2ld-e2e-inference.pt is to be downloaded by hand from "
-        f"{AUTHORS_LINK}; weights that ship with this package: {', '.join(SHIPPED)}"
+        f"{name_or_path}: no such weight file; the authors' {AUTHORS_FILE} is to be downloaded by hand from "
+        f"{AUTHORS_LINK}; weights that ship with this package: {', '.join(available())}"
     )
 
 
-def _shipped(name: str) -> Path:
+def _instead_of(path: Path) -> Path | None:
+    """Return this project's weights for the authors' missing file, those beside it first; None for another file."""
+    if path.name != AUTHORS_FILE:
+        return None
+    beside = path.with_name(SHIPPED[PAPER])
+    return beside if beside.is_file() else _find(PAPER)
+
+
+def _places(name: str) -> tuple[Path, Path]:
     in_package = Path(str(files("s2ld"))) / "weights" / SHIPPED[name]  # an installed wheel
     in_checkout = Path(__file__).resolve().parents[2] / "weights" / SHIPPED[name]  # a checkout or an editable install
-    for path in (in_package, in_checkout):
-        if path.is_file():
-            return path
-    raise S2LDError(f"the weights {name} are missing from this installation (looked for {in_package}); reinstall s2ld")
+    return in_package, in_checkout
+
+
+def _find(name: str) -> Path | None:
+    return next((path for path in _places(name) if path.is_file()), None)
+
+
+def _shipped(name: str) -> Path:
+    path = _find(name)
+    if path is None:
+        remedy = "train them by scripts/train/train_paper.sh" if name == PAPER else "reinstall s2ld"
+        raise S2LDError(
+            f"the weights {name} are missing from this installation (looked for {_places(name)[0]}); {remedy}"
+        )
+    return path

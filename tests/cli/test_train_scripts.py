@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from s2ld.cli.train import build_parser, split_items
-from s2ld.config import build_config
+from s2ld.config import build_config, defaults
 from s2ld.errors import S2LDError
+from s2ld.models.checkpoint import read_weights
+from s2ld.training.optim import run_scale, schedule_factor
 from s2ld.training.processes import check_slurm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +44,69 @@ def test_the_script_of_two_gpus_trains_at_640_px(tmp_path: Path) -> None:
     files, overrides = split_items(arguments.items)
     config = build_config([ROOT / file for file in files], overrides)
     assert (config.DATA.IMAGE_SIZE, config.TRAIN.EPOCHS, config.TRAIN.SEED) == ([640, 640], 30, 1)
+
+
+PAPER = "scripts/train/train_paper.sh"
+SMALL = [
+    *("MODEL.BACKBONE.TYPE", "lite", "MODEL.BACKBONE.STEM_DIM", "8", "MODEL.BACKBONE.DIMS", "[8,16,32]"),
+    *("MODEL.BACKBONE.FINE_DIM", "16", "MODEL.DETECTOR.COARSE_DIMS", "[16,16]", "MODEL.DETECTOR.FINE_DIMS", "[16,16]"),
+    *("MODEL.DETECTOR.HEAD_DIMS", "[16,16]", "MODEL.COARSE.LAYERS", "['self','cross']", "MODEL.FINE.HEADS", "4"),
+    *("DATA.TRAIN_SOURCES", "['homography']", "DATA.TRAIN_WEIGHTS", "[1.0]", "DATA.VAL_SOURCES", "['homography']"),
+    *("DATA.VAL_PAIRS", "1", "DATA.WORKERS", "0", "DATA.PHOTOS", "", "--accelerator", "cpu"),
+]
+
+
+def test_the_paper_configuration_is_trained_in_chunks_over_its_phases(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    sizing = {"SIZES": "64x64 64x96 96x64", "BATCHES": "2 1 1", "STEPS": "2 1 1", "OUTPUT": str(logs)}
+    sizing |= {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    # no time is left after start and end: one step, which is saved
+    assert run(PAPER, python_of_this_test(tmp_path), "--max_time", "1", *SMALL, MARGIN="60", **sizing) == 0
+    assert steps(logs / "1-small") == 1
+    assert not (logs / "2-medium").exists()
+    assert run(PAPER, tmp_path, "--max_time", "9", *SMALL, **sizing) == 0
+    assert [steps(logs / name) for name in ("1-small", "2-medium", "3-large")] == [2, 1, 1]
+    config = read_weights(logs / "3-large" / "s2ld.safetensors").config
+    assert config is not None
+    assert (config.DATA.IMAGE_SIZE, config.DATA.BATCH_SIZE, config.TARGETS.FINE_MIN_TRUE) == ([96, 64], 1, 14)
+    assert f"{logs}/2-medium/s2ld.safetensors" == config.TRAIN.INIT_WEIGHTS
+
+
+def python_of_this_test(folder: Path) -> Path:
+    """Put the interpreter that runs this test into `folder` as ``python``."""
+    program = folder / "python"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    program.chmod(0o755)
+    return folder
+
+
+def steps(folder: Path) -> int:
+    return int(read_weights(folder / "s2ld.safetensors").metadata["steps"])
+
+
+def test_its_phases_train_the_released_network_at_a_rate_that_only_falls(tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    # a training only notes its arguments and makes the weights of its end
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = -c ] && exit 0\n'
+        'while [ "$1" != --output ]; do line="$line $1"; shift; done\n'
+        'mkdir -p "$2" && touch "$2/s2ld.safetensors" && printf "%s\\n" "$@" > "$2/arguments.txt"\n'
+    )
+    program.chmod(0o755)
+    assert run(PAPER, tmp_path, "TRAIN.SEED", "1", OUTPUT=str(tmp_path / "logs")) == 0
+    files = ["configs/data/mixture.yaml", "configs/s2ld/outdoor/s2ld_paper.yaml"]
+    rates: list[float] = []
+    for name in ("1-small", "2-medium", "3-large"):
+        given = (tmp_path / "logs" / name / "arguments.txt").read_text().splitlines()
+        arguments = build_parser().parse_intermixed_args([*(str(ROOT / file) for file in files), *given])
+        config = build_config(*split_items(arguments.items))
+        scale, released = run_scale(config, 1), defaults()
+        released.MODEL.POSITION.LONG_SIDE = 80
+        assert config.MODEL == released.MODEL
+        assert (config.TRAIN.SEED, config.TRAIN.PRECISION, arguments.resume) == (1, "bf16-mixed", "auto")
+        factor = schedule_factor(config.TRAIN, scale)
+        rates += [scale.learning_rate, scale.learning_rate * factor(scale.total_steps)]
+    assert rates == pytest.approx([2e-3, 1e-3, 1e-3, 5e-4, 5e-4, 5e-6])
 
 
 @pytest.mark.parametrize(("status", "requeued"), [(0, False), (2, False), (143, True)])

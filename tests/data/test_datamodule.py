@@ -199,3 +199,18 @@ def test_megadepth_is_shared_out_to_the_pairs_of_a_step(
     built = module._train_source
     module.setup("fit")
     assert module._train_source is built
+
+
+def test_a_few_pairs_are_all_there_is() -> None:
+    few = ["DATA.OVERFIT_PAIRS", "3", "DATA.BATCH_SIZE", "2", "DATA.WORKERS", "0", "DATA.IMAGE_SIZE", "[64,64]"]
+    sources = ["DATA.TRAIN_SOURCES", "['homography']", "DATA.VAL_SOURCES", "['posed_pairs']"]
+    config = build_config(overrides=[*few, *sources])
+    module = PairDataModule(config)
+    module.setup("fit")
+    assert module.val_layout == [("overfit", 3)]
+    batches = list(islice(module.train_dataloader(), 3))
+    validated = torch.cat([batch.view0.images.image for batch in module.val_dataloader()])
+    assert torch.equal(torch.cat([batch.view0.images.image for batch in batches]), validated.repeat(2, 1, 1, 1))
+    assert not torch.equal(validated[0], validated[1])
+    first = build_source("homography", config, "train")[0]
+    assert torch.equal(validated[0], first.view0.image)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
-from s2ld.pretrained import DEFAULT, SHIPPED
+from s2ld.pretrained import DEFAULT, available
 
 if TYPE_CHECKING:  # these load torch, matplotlib or OpenCV, which --help need not wait for
     from s2ld.cli.features import PairMatching
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--image-dir1", type=Path, metavar="DIR", help="folder of second images, paired by file name")
     parser.add_argument("--pairs", type=Path, metavar="LIST", help="text file, two image paths a line")
     parser.add_argument(
-        "--weight", default=DEFAULT, metavar="W", help=f"{' | '.join(SHIPPED)} or a file (default: %(default)s)"
+        "--weight", default=DEFAULT, metavar="W", help=f"{' | '.join(available())} or a file (default: %(default)s)"
     )
     parser.add_argument(
         "--resize", nargs="+", type=int, metavar="PX",

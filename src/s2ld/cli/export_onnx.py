@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
-from s2ld.pretrained import DEFAULT, SHIPPED
+from s2ld.pretrained import DEFAULT, available
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Export weights to ONNX: two grey images (1, 1, H, W) in [0, 1] to K rows of matches.",
     )
     parser.add_argument(
-        "--weight", default=DEFAULT, metavar="W", help=f"{' | '.join(SHIPPED)} or a file (default: %(default)s)"
+        "--weight", default=DEFAULT, metavar="W", help=f"{' | '.join(available())} or a file (default: %(default)s)"
     )
     parser.add_argument(
         "--size", nargs=2, type=int, default=SIZE, metavar=("W", "H"),

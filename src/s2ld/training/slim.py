@@ -26,7 +26,7 @@ class RunWeights:
     state: dict[str, Tensor]
     config: CN
     metadata: dict[str, str]
-    """``steps``, ``pairs`` and ``score``: the best ``val/score`` of the run so far, in best.ckpt that of these weights."""
+    """``steps``, ``pairs`` and ``score``: the best ``val/score`` so far, in best.ckpt that of these weights."""
 
 
 def run_weights(path: Path) -> RunWeights:
