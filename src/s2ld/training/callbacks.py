@@ -92,7 +92,11 @@ class StopOnSignal(Callback):
 
 
 class Throughput(Callback):
-    """Logs ``train/pairs_per_second``, all processes together.
+    """Logs the speed: ``train/pairs_per_second`` of all processes together, ``train/waiting`` and ``train/pairs``.
+
+    ``train/waiting`` is the share of the time, in [0, 1], in which this process waited for the next batch; on a GPU,
+    whose work goes on meanwhile, it is the most that data can have held it up. ``train/pairs`` are the pairs drawn
+    since the run's beginning.
 
     Args:
         every: optimiser steps between two logs.
@@ -103,6 +107,8 @@ class Throughput(Callback):
         self._pairs = 0
         self._step = 0
         self._since = 0.0
+        self._ended = 0.0
+        self._waited = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting."""
@@ -112,18 +118,28 @@ class Throughput(Callback):
         """Leave the validation's time out."""
         self._restart(trainer.global_step)
 
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: PairBatch, batch_idx: int
+    ) -> None:
+        """Note how long this batch was waited for."""
+        self._waited += time.monotonic() - self._ended
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
     ) -> None:
         """Count the pairs; log when it is time to."""
         self._pairs += batch.size * trainer.world_size
+        self._ended = time.monotonic()
+        pl_module.log("train/pairs", float(trainer.datamodule.pairs_drawn()), batch_size=batch.size)  # type: ignore[attr-defined]
         if trainer.global_step - self._step >= self.every:
-            rate = self._pairs / max(time.monotonic() - self._since, 1e-9)
-            pl_module.log("train/pairs_per_second", rate, batch_size=batch.size)
+            elapsed = max(self._ended - self._since, 1e-9)
+            pl_module.log("train/pairs_per_second", self._pairs / elapsed, batch_size=batch.size)
+            pl_module.log("train/waiting", self._waited / elapsed, batch_size=batch.size)
             self._restart(trainer.global_step)
 
     def _restart(self, step: int) -> None:
-        self._pairs, self._step, self._since = 0, step, time.monotonic()
+        self._pairs, self._step, self._waited = 0, step, 0.0
+        self._since = self._ended = time.monotonic()
 
 
 class StepProgressBar(TQDMProgressBar):

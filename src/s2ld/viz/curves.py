@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from s2ld.types import FloatArray
 
 TOP = 102.0  # per cent: a line at 100 % must not hide behind the frame
+FEW = 40  # points of a curve that are marked
 MOST_INSIDE = 6  # entries of a legend that leaves the curves room
 
 
@@ -73,5 +74,25 @@ def draw_shares(
     return figure
 
 
-def _figure() -> Figure:
-    return Figure(figsize=(6, 4), dpi=120, layout="constrained")
+def draw_learning(panels: Mapping[str, Mapping[str, tuple[FloatArray, FloatArray]]], phases: Sequence[float]) -> Figure:
+    """Draw what a training has logged against the pairs seen, a panel for each group of curves, one below the other.
+
+    Args:
+        panels: curves by the text in the legend, (Q,) pairs seen and (Q,) values each, by the label of their axis.
+        phases: pairs seen at the end of each phase; vertical lines.
+    """
+    figure = _figure(len(panels))
+    column = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (label, curves) in zip(column, panels.items(), strict=True):
+        for name, (pairs, values) in curves.items():
+            axes.plot(pairs, values, label=name, marker="o" if len(pairs) < FEW else None, markersize=3)
+        for end in phases[:-1]:
+            axes.axvline(end, color="0.85", linewidth=0.8, zorder=0)
+        axes.set_ylabel(label)
+        axes.legend(fontsize=8)
+    column[-1].set_xlabel("pairs seen")
+    return figure
+
+
+def _figure(rows: int = 1) -> Figure:
+    return Figure(figsize=(6, 4 if rows == 1 else 2.5 * rows), dpi=120, layout="constrained")

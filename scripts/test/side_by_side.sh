@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Weights side by side on every validation set: accuracy, precision, matches and time, a table for each set.
+#   scripts/test/side_by_side.sh [WEIGHTS ...] [-- options of scripts/benchmark_matchers.py and KEY VALUE pairs]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+weights=()
+while (($#)) && [[ "$1" != -- ]]; do
+  weights+=(--weight "$1")
+  shift
+done
+if (($#)); then shift; fi
+if ((${#weights[@]} == 0)); then weights=(--weight s2ld-lite --weight s2ld-e2e); fi
+
+table() { # TITLE, name of the caches' folder, then arguments of benchmark_matchers.py
+  local title="$1" name="$2"
+  shift 2
+  printf '\n== %s\n' "$title"
+  python scripts/benchmark_matchers.py "$@" --dump "dump/side_by_side_$name" "${weights[@]}" --others ""
+}
+
+large=(DATA.IMAGE_SIZE "[640,480]")
+scenes=(DATA.MEGADEPTH.TEST_ROOT ../shared/real_scenes DATA.MEGADEPTH.TEST_INDEX ../shared/real_scenes/index
+  DATA.MEGADEPTH.TEST_SCENES configs/data/real_scenes_val.txt)
+table "facades" facades configs/data/posed_pairs.yaml "$@"
+table "homographies" homography configs/data/mixture.yaml --limit 100 "${large[@]}" DATA.TEST_SOURCE homography "$@"
+table "rendered scenes" synthetic configs/data/mixture.yaml --limit 100 "${large[@]}" DATA.TEST_SOURCE synthetic "$@"
+table "unseen real scenes" scenes configs/data/mixture.yaml --limit 100 "${scenes[@]}" DATA.TEST_SOURCE megadepth "$@"

@@ -1,0 +1,88 @@
+"""`scripts/learning_curves.py RUN ... `: loss and validation against the pairs seen, over phases, and their slopes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2ld.cli.status import exit_status
+from s2ld.errors import S2LDError
+from s2ld.files import whole_file
+
+if TYPE_CHECKING:  # this loads more than --help needs
+    from s2ld.training.history import History
+
+LOSSES = ("loss/total", "loss/coarse", "loss/fine")
+SCORES = ("score", "auc_10", "within_1px", "within_3px")
+"""Of each validation source, as far as it has them."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(
+        "learning_curves.py", description="Draw what a training has logged, and say what more of it would bring."
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="output folders of its phases, in order")
+    parser.add_argument(
+        "--output", type=Path, default=Path("out/learning_curves.png"), help="picture (default: %(default)s)"
+    )
+    parser.add_argument("--hours", type=float, default=1.0, help="further training to look at (default: %(default)g)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> History:
+    """Draw the curves, print the table and return what was logged.
+
+    Raises:
+        S2LDError: a folder without logs, or a picture that cannot be written.
+    """
+    args = build_parser().parse_args(argv)
+    if args.hours <= 0:
+        raise S2LDError(f"--hours must be positive, not {args.hours:g}")
+    from s2ld.training.history import read_history
+    from s2ld.viz.curves import draw_learning
+
+    history = read_history(args.runs)
+    groups = {"loss": [name for name in LOSSES if name in history.curves]}
+    groups |= {measure: names for measure in SCORES if (names := _validations(history, measure))}
+    panels = {
+        label: {name: (history.curves[name].pairs, history.curves[name].values) for name in names}
+        for label, names in groups.items()
+    }
+    figure = draw_learning(panels, history.phases)
+    with whole_file(args.output) as part:
+        figure.savefig(part, format=args.output.suffix.removeprefix(".") or "png")
+    print(_table(history, [name for names in groups.values() for name in names], args.hours))
+    return history
+
+
+def _validations(history: History, measure: str) -> list[str]:
+    names = [name for name in history.curves if name.startswith("val_") and name.endswith(f"/{measure}")]
+    return [*(["val/score"] if measure == "score" and "val/score" in history.curves else []), *names]
+
+
+def _table(history: History, names: Sequence[str], hours: float) -> str:
+    """Return last values, slopes over the second half of the pairs, and what they promise, as a Markdown table."""
+    lines = [
+        f"{history.phases[-1]:,.0f} pairs in {len(history.phases)} phase(s), {history.rate():.3g} pairs/s in the last",
+        "",
+        f"| | first | last | a doubling of the pairs | {hours:g} h more, by that |",
+        "|---|---|---|---|---|",
+    ]
+    for name in names:
+        values, slope = history.curves[name].values, history.curves[name].slope()
+        gain = history.gain(name, 3600 * hours)
+        lines.append(f"| {name} | {values[0]:.4g} | {values[-1]:.4g} | {slope:+.2g} | {gain:+.2g} |")
+    return "\n".join(lines)
+
+
+def script(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status (`s2ld.cli.status`)."""
+
+    def body() -> int:
+        main(argv)
+        return 0
+
+    return exit_status("learning_curves.py", body)
