@@ -15,7 +15,7 @@ first="${INIT:-}"      # weight file to begin with, of an earlier run of ours; d
 margin="${MARGIN:-75}" # seconds of a chunk for start and end: programs, the last checkpoint, validation, weights
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
-limit="" begun=""
+limit="" ran=""
 if [[ "${1:-}" == --max_time ]]; then
   limit=$((${2:?--max_time: give whole minutes} * 60))
   shift 2
@@ -24,6 +24,14 @@ fi
 finished() { # FOLDER, STEPS: whether the exported weights are of the last step
   [[ -e "$1/s2ld.safetensors" ]] && python -c 'import sys; from safetensors import safe_open
 sys.exit(int(safe_open(sys.argv[1], "numpy").metadata()["steps"]) < int(sys.argv[2]))' "$1/s2ld.safetensors" "$2"
+}
+
+begun() { # NAMES: whether one of these phases has a state to go on from
+  local name
+  for name in "$@"; do
+    if [[ -e "$folder/$name/last.ckpt" ]]; then return 0; fi
+  done
+  return 1
 }
 
 again() { # FOLDER
@@ -38,10 +46,11 @@ phase() { # NUMBER from 0, NAME, INITIAL WEIGHTS or nothing, shares of the sourc
   if finished "$output" "${steps[number]}"; then return; fi
   if [[ -n "$limit" ]]; then
     local left=$((limit - SECONDS - margin))
-    if ((left < 0)) && [[ -n "$begun" ]]; then again "$output"; fi
+    if ((left < 0)) && [[ -n "$ran" ]]; then again "$output"; fi
     time=(--max_time "0:0:$((left > 0 ? left : 0))") # at least one step a chunk
   fi
-  begun=yes
+  ran=yes
+  if [[ -e "$output/last.ckpt" && ! -e "$init" ]]; then init=""; fi # a state that came from another machine
   # half of the matches that train the fine stage are true ones: 15 % of the cells
   python train.py configs/data/mixture.yaml configs/s2ld/outdoor/s2ld_paper.yaml --output "$output" --resume auto \
     ${time[@]+"${time[@]}"} DATA.IMAGE_SIZE "[$width,$height]" DATA.BATCH_SIZE "${batches[number]}" DATA.WORKERS 16 \
@@ -52,6 +61,7 @@ phase() { # NUMBER from 0, NAME, INITIAL WEIGHTS or nothing, shares of the sourc
 }
 
 # the learning rate, 2e-3 at 64 pairs, goes on falling from phase to phase, since it follows the batch
-phase 0 1-small "$first" "[0.5,0.2,0.3]" TRAIN.FINAL_LR_RATIO 0.5 "$@"
-phase 1 2-medium "$folder/1-small/s2ld.safetensors" "[0.4,0.2,0.4]" TRAIN.WARMUP_STEPS 50 TRAIN.FINAL_LR_RATIO 0.5 "$@"
+begun 2-medium 3-large || phase 0 1-small "$first" "[0.5,0.2,0.3]" TRAIN.FINAL_LR_RATIO 0.5 "$@"
+begun 3-large ||
+  phase 1 2-medium "$folder/1-small/s2ld.safetensors" "[0.4,0.2,0.4]" TRAIN.WARMUP_STEPS 50 TRAIN.FINAL_LR_RATIO 0.5 "$@"
 phase 2 3-large "$folder/2-medium/s2ld.safetensors" "[0.35,0.15,0.5]" TRAIN.WARMUP_STEPS 25 "$@"

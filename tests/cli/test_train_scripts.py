@@ -84,16 +84,30 @@ def steps(folder: Path) -> int:
     return int(read_weights(folder / "s2ld.safetensors").metadata["steps"])
 
 
-def test_its_phases_train_the_released_network_at_a_rate_that_only_falls(tmp_path: Path) -> None:
-    program = tmp_path / "python"
-    # a training only notes its arguments and makes the weights of its end
+def notes_its_trainings(folder: Path) -> Path:
+    """Put a ``python`` into `folder` for which a training only notes its arguments and makes the weights of its end."""
+    program = folder / "python"
     program.write_text(
         '#!/bin/sh\n[ "$1" = -c ] && exit 0\n'
-        'while [ "$1" != --output ]; do line="$line $1"; shift; done\n'
+        'while [ "$1" != --output ]; do shift; done\n'
         'mkdir -p "$2" && touch "$2/s2ld.safetensors" && printf "%s\\n" "$@" > "$2/arguments.txt"\n'
     )
     program.chmod(0o755)
-    assert run(PAPER, tmp_path, "TRAIN.SEED", "1", OUTPUT=str(tmp_path / "logs")) == 0
+    return folder
+
+
+def test_a_state_from_another_machine_needs_no_earlier_phase(tmp_path: Path) -> None:
+    state = tmp_path / "logs/3-large/last.ckpt"
+    state.parent.mkdir(parents=True)
+    state.touch()
+    assert run(PAPER, notes_its_trainings(tmp_path), OUTPUT=str(tmp_path / "logs")) == 0
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["3-large"]
+    given = (state.parent / "arguments.txt").read_text().splitlines()
+    assert given[given.index("TRAIN.INIT_WEIGHTS") + 1] == ""
+
+
+def test_its_phases_train_the_released_network_at_a_rate_that_only_falls(tmp_path: Path) -> None:
+    assert run(PAPER, notes_its_trainings(tmp_path), "TRAIN.SEED", "1", OUTPUT=str(tmp_path / "logs")) == 0
     files = ["configs/data/mixture.yaml", "configs/s2ld/outdoor/s2ld_paper.yaml"]
     rates: list[float] = []
     for name in ("1-small", "2-medium", "3-large"):
