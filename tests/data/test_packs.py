@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -86,8 +87,13 @@ def test_what_is_small_enough_comes_out_as_it_went_in(checkout: Path, side: int)
             torch.testing.assert_close(view.K, again.K)
 
 
-def test_smaller_images_keep_their_cameras_and_depth(checkout: Path) -> None:
+@pytest.mark.parametrize("centre", ["integer", "half"])
+def test_smaller_images_keep_their_cameras_and_depth(
+    checkout: Path, centre: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "SMALL", [*SMALL, "DATA.MEGADEPTH.PRINCIPAL_POINT", centre])
     before = pairs()
+    main(["data.yaml", "--size", "0.032", *SMALL])  # more archives, which the next ones replace
     repacked(checkout, "--long_side", "48", "--size", "0.03")
     assert len(list((checkout / ".packs").glob("*.tar"))) > 1
     for old, new in zip(before, pairs(), strict=True):
@@ -106,6 +112,7 @@ def test_bad_input_is_one_line(checkout: Path, capsys: pytest.CaptureFixture[str
         ["data.yaml", "--quality", "0", *SMALL],
         ["data.yaml", "--size", "0.001", *SMALL],
         ["data.yaml", *SMALL, "DATA.PHOTOS", str(checkout.parent / "shared/photos")],
+        ["data.yaml", *SMALL, "DATA.PHOTOS", "../shared/absent"],
         ["--unpack", "absent.parts.json"],
     ):
         assert script(arguments) == 2

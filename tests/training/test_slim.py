@@ -98,7 +98,7 @@ def test_weights_of_16_bits_find_the_same_matches(tmp_path: Path) -> None:
     apart = torch.from_numpy(whole.points1) - torch.from_numpy(half_found.points1)[nearest]
     assert len(whole) > 100
     assert abs(len(whole) - len(half_found)) < 0.03 * len(whole)
-    # px of the file, nine of which make one of the network's
+    # 1 px of the file is less than half a px of the network at this size
     assert float(((distances.amin(1) < 1) & (apart.norm(dim=1) < 1)).float().mean()) > 0.95
 
 

@@ -58,12 +58,12 @@ def stage(data: CN, root: Path, recoding: Recoding) -> None:
     Raises:
         S2LDError: a path that lies elsewhere, or what the readers say of the files.
     """
-    if "homography" in data.TRAIN_SOURCES or data.PHOTOS:
+    if data.PHOTOS:
         _stage_photos(Path(data.PHOTOS), data.PHOTOS_EXCLUDE, root, recoding)
     if "megadepth" in data.TRAIN_SOURCES:
         for split in (megadepth_files(data, "train"), megadepth_files(data, "val")):
             for index in read_indices(split.index, split.scenes):
-                _stage_scene(split, index, data.MEGADEPTH.LAYOUT, root, recoding)
+                _stage_scene(split, index, data.MEGADEPTH, root, recoding)
     if "posed_pairs" in data.VAL_SOURCES:
         source = Path(data.POSED_PAIRS.ROOT)
         _copy(sorted(path for path in source.rglob("*") if path.is_file()), source, root / _place(source))
@@ -71,6 +71,8 @@ def stage(data: CN, root: Path, recoding: Recoding) -> None:
 
 def pack(root: Path, folder: Path, size: int) -> Path:
     """Write all files below `root` into archives of at most `size` bytes in `folder` and return their list.
+
+    Archives of an earlier call go.
 
     Raises:
         S2LDError: there is no file, one is larger than an archive, or `folder` cannot be written.
@@ -88,6 +90,8 @@ def pack(root: Path, folder: Path, size: int) -> Path:
         room -= need
     if not shares[0]:
         raise S2LDError(f"{root}: there is nothing to pack")
+    for old in folder.glob(f"{NAME}-*.tar"):
+        old.unlink()
     parts = []
     for number, share in enumerate(shares, 1):
         archive = folder / f"{NAME}-{number}of{len(shares)}.tar"
@@ -128,24 +132,30 @@ def _place(path: Path) -> PurePosixPath:
 
 
 def _stage_photos(source: Path, exclude: Sequence[str], root: Path, recoding: Recoding) -> None:
-    photos = [path for path in sorted(source.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
+    try:
+        photos = [path for path in sorted(source.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
+    except OSError as error:
+        raise S2LDError(f"{source}: cannot list this photo folder ({error.strerror}); set DATA.PHOTOS") from error
     photos = [path for path in photos if not path.name.startswith(tuple(exclude))]
     for path in tqdm(photos, desc="photographs", unit="file"):
         _write(root / _place(source) / path.name, _recoded(path, recoding)[0])
 
 
-def _stage_scene(files: MegaDepthFiles, index: SceneIndex, layout: str, root: Path, recoding: Recoding) -> None:
+def _stage_scene(files: MegaDepthFiles, index: SceneIndex, node: CN, root: Path, recoding: Recoding) -> None:
     """Write a scene's images, depth maps and index, its intrinsics those of the images as written."""
+    centre = 0.5 if node.PRINCIPAL_POINT == "half" else 0.0  # of the first pixel, as the index counts
     intrinsics, sizes = index.intrinsics.copy(), np.zeros((len(index.image_paths), 2), np.int64)
     for number in tqdm(range(len(sizes)), desc=index.name, unit="file"):
-        photo = photo_files(files.root, index, number, layout, True)
+        photo = photo_files(files.root, index, number, node.LAYOUT, True)
         image, depth = present_image(photo), present_depth(photo)
         data, before, sizes[number] = _recoded(image, recoding)
         places = [root / _place(files.root) / path.relative_to(files.root) for path in (image, depth)]
         _write(places[0], data)
         own = before if photo.size is None else photo.size
         scale = torch.tensor([own[0] / sizes[number, 0], own[1] / sizes[number, 1]], dtype=torch.float64)
+        intrinsics[number, :2, 2] -= centre
         intrinsics[number] = rescale_intrinsics(torch.from_numpy(intrinsics[number]), scale).numpy()
+        intrinsics[number, :2, 2] += centre
         _write(places[1], _small_depth(read_depth(photo, before), (int(sizes[number, 0]), int(sizes[number, 1]))))
     target = root / _place(files.index) / f"{index.name}.npz"
     write_index(replace(index, intrinsics=intrinsics, image_sizes=sizes), target)
