@@ -191,7 +191,14 @@ class _Work:
 
     def make_final(self, image: int) -> None:
         """Write the confirmed map, at the size of the image."""
-        name = self.model.names[image]
+        depth, reason = self._finish(image)
+        errors = point_errors(self.model, image, depth)
+        error = float(np.median(errors)) if len(errors) else float("nan")
+        attributes = {"key": self.key, "reason": reason, "coverage": float((depth > 0).mean()), "error": error}
+        _write(depth_file(self.final, self.model.names[image]), depth, attributes)
+
+    def _finish(self, image: int) -> tuple[NDArray[np.float32], str]:
+        """Return the confirmed map at the size of the image, and why it is empty."""
         view, reason, confirmed = self.raw_map(image)
         depth = view.depth
         if not reason and not confirmed:
@@ -203,11 +210,7 @@ class _Work:
             reason = "no depth that the maps of other images confirm"
         width, height = (int(side) for side in self.model.sizes[image])
         scale = small.shape[1] / width, small.shape[0] / height
-        full = _round_mantissa(nearest(small, (height, width), scale))
-        errors = point_errors(self.model, image, full)
-        error = float(np.median(errors)) if len(errors) else float("nan")
-        attributes = {"key": self.key, "reason": reason, "coverage": float((full > 0).mean()), "error": error}
-        _write(depth_file(self.final, name), full, attributes)
+        return _round_mantissa(nearest(small, (height, width), scale)), reason
 
     def _sweep(self, image: int) -> NDArray[np.float32]:
         points = len(self.model.visible[image])
