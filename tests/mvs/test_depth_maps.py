@@ -53,7 +53,7 @@ def read(path: Path) -> NDArray[np.float32]:
 
 
 def test_maps_have_the_size_of_the_photographs_and_are_right(scene: Scene, whole: Made) -> None:
-    """The working size is half the image's: a shift of half a pixel in K would show in the error."""
+    """The working size is half the image's."""
     _, model, truths = scene
     out, reports = whole
     assert [report.name for report in reports] == list(model.names)
@@ -70,13 +70,29 @@ def test_maps_have_the_size_of_the_photographs_and_are_right(scene: Scene, whole
         mean = (truth[::2, ::2] + truth[1::2, 1::2] + truth[::2, 1::2] + truth[1::2, ::2]) / 4
         error = (small / mean - 1)[small > 0]
         assert np.median(np.abs(error)) < 0.003
-        assert abs(np.median(error)) < 0.0007
         assert np.abs(error).max() < 0.03
         assert report.error is not None
         assert report.error < 0.005
         assert report.reason == ""
         assert (depth.view(np.uint32) & 0x1FFF == 0).all(), "13 bits of the mantissa are cleared"
     assert not (out / "raw_depths").exists()
+
+
+def test_photographs_of_several_sizes_are_aligned_at_their_edges(tmp_path: Path) -> None:
+    """The first is halved, the others are not: K without its shift of a quarter of a px would be 3 % off in depth."""
+    half = SIZE[0] // 2, SIZE[1] // 2
+    sizes = [SIZE, half, half]
+    cameras = [camera((x, 0.1 * x, 0.0), size) for x, size in zip((0.0, 0.5, 0.7), sizes, strict=True)]
+    rendered = [render([Plane(6.0, 0, 0, waves(7, 0.4))], *one, size) for one, size in zip(cameras, sizes, strict=True)]
+    for number, (grey, _) in enumerate(rendered):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.round(grey).astype(np.uint8))
+    points = np.random.default_rng(0).uniform((-0.5, -1, 5.5), (1, 1, 6.5), (100, 3))
+    K, poses = np.stack([K for K, _ in cameras]), np.stack([pose for _, pose in cameras])
+    model = SparseModel(["0.png", "1.png", "2.png"], np.array(sizes), K, poses, points, [np.arange(100)] * 3)
+    report = compute_depths(model, tmp_path, tmp_path / "out", OPTIONS, progress=False)[0]
+    depth = read(report.path)
+    assert report.coverage > 0.3
+    assert np.median(depth[depth > 0]) == pytest.approx(6.0, rel=0.004)
 
 
 @pytest.mark.parametrize("kill_at", [1, 3, 6])
