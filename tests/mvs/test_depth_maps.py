@@ -177,7 +177,7 @@ def test_images_without_depth_get_an_empty_map_and_a_reason(scene: Scene, tmp_pa
     assert reason == "no other image shares enough points with it at a useful angle"
 
 
-def test_maps_of_colmap_are_taken(scene: Scene, tmp_path: Path) -> None:
+def test_maps_of_colmap_are_taken(scene: Scene, whole: Made, tmp_path: Path) -> None:
     """A geometric one as it is, a photometric one where others confirm it, a damaged one is told; else a sweep."""
     folder, model, truths = scene
     maps = tmp_path / "stereo/depth_maps"
@@ -186,6 +186,8 @@ def test_maps_of_colmap_are_taken(scene: Scene, tmp_path: Path) -> None:
     write_map(maps / "0.png.geometric.bin", wrong)
     write_map(maps / "1.png.photometric.bin", np.where(np.arange(SIZE[0]) < 60, truths[1] * 1.2, truths[1]))
     write_map(maps / "2.png.geometric.bin", truths[2][:70].astype(np.float32))
+    (tmp_path / "depths").mkdir()
+    shutil.copy(whole[1][0].path, tmp_path / "depths")  # of a run without them: not kept
     reports = compute_depths(model, folder, tmp_path, OPTIONS, progress=False, colmap_maps=maps)
     np.testing.assert_allclose(read(reports[0].path)[1::2, 1::2], wrong[1::2, 1::2], rtol=1e-3)
     depth = read(reports[1].path)

@@ -156,7 +156,7 @@ class _Work:
         self.model, self.image_folder, self.options = model, image_folder, options
         self.final, self.raw = out_folder / "depths", out_folder / RAW
         self.device, self.colmap_maps = device, colmap_maps
-        self.key = _digest(model, options)
+        self.key = _digest(model, options, colmap_maps is not None)
         # of their own for each run: what they hold goes with it
         self.view = lru_cache(CACHED)(self._view)
         self.raw_map = lru_cache(CACHED)(self._raw_map)
@@ -301,9 +301,9 @@ def _round_mantissa(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     return (bits & np.uint32(0xFFFFFFFF << dropped & 0xFFFFFFFF)).view(np.float32)
 
 
-def _digest(model: SparseModel, options: SweepOptions) -> str:
-    """Return what changes whenever a model or the options do."""
-    total = hashlib.sha256(repr((tuple(model.names), options)).encode())
+def _digest(model: SparseModel, options: SweepOptions, with_colmap: bool) -> str:
+    """Return what changes whenever a model, the options, or whether COLMAP's maps are taken do."""
+    total = hashlib.sha256(repr((tuple(model.names), options, with_colmap)).encode())
     for array in (model.sizes, model.K, model.poses, model.points, *model.visible):
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
