@@ -178,7 +178,7 @@ def test_images_without_depth_get_an_empty_map_and_a_reason(scene: Scene, tmp_pa
 
 
 def test_maps_of_colmap_are_taken(scene: Scene, whole: Made, tmp_path: Path) -> None:
-    """A geometric one as it is, a photometric one where others confirm it, a damaged one is told; else a sweep."""
+    """A geometric one whole, a photometric one where others confirm it, a damaged one is told; else a sweep."""
     folder, model, truths = scene
     maps = tmp_path / "stereo/depth_maps"
     wrong = truths[0].astype(np.float32)

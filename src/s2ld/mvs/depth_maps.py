@@ -27,7 +27,7 @@ from s2ld.mvs.colmap_maps import find_map, read_map
 from s2ld.mvs.consistency import DepthView, count_agreeing, remove_speckles
 from s2ld.mvs.options import SweepOptions
 from s2ld.mvs.plane_sweep import SweepView, choose_planes, sweep
-from s2ld.mvs.views import choose_sources, depth_range
+from s2ld.mvs.views import choose_sources, depth_range, seen_in_camera
 from s2ld.sfm.model import SparseModel
 
 __all__ = ["DepthReport", "SweepOptions", "compute_depths", "depth_file", "point_errors"]
@@ -84,9 +84,9 @@ def compute_depths(
         options: None are the defaults.
         device: of the sweeps.
         progress: show a bar.
-        jobs: images at a time, in threads; each needs about 200 MB at the default options.
+        jobs: images at a time, in threads; each needs about 250 MB.
         colmap_maps: COLMAP's ``stereo/depth_maps`` of the same images: where it has the map of an image, this one is
-            taken, a geometric one as it is, a photometric one if the others confirm it.
+            taken, of a geometric one all but specks, of a photometric one what the others confirm.
 
     Returns:
         One report an image, in the order of the model.
@@ -115,13 +115,12 @@ def point_errors(model: SparseModel, image: int, depth: NDArray[np.float32]) -> 
         image: row of the image.
         depth: (H, W) of the image's size.
     """
-    pose = model.poses[image]
-    points = model.points[model.visible[image]] @ pose[:3, :3].T + pose[:3, 3]
-    points = points[points[:, 2] > 0]
+    points = seen_in_camera(model, image)
     pixels = points @ model.K[image].T
-    columns, rows = np.floor(pixels[:, :2] / pixels[:, 2:] + 0.5).T.astype(int)
-    inside = (columns >= 0) & (rows >= 0) & (columns < depth.shape[1]) & (rows < depth.shape[0])
-    found, z = depth[rows[inside], columns[inside]].astype(float), points[inside, 2]
+    nearest_px = np.floor(pixels[:, :2] / pixels[:, 2:] + 0.5)
+    inside = ((nearest_px >= 0) & (nearest_px < depth.shape[::-1])).all(1)
+    columns, rows = nearest_px[inside].astype(int).T
+    found, z = depth[rows, columns].astype(float), points[inside, 2]
     return np.asarray(np.abs(found / z - 1)[found > 0], np.float64)
 
 
@@ -213,7 +212,7 @@ class _Work:
         return _round_mantissa(nearest(small, (height, width), scale)), reason
 
     def _sweep(self, image: int) -> NDArray[np.float32]:
-        points = len(self.model.visible[image])
+        points = len(seen_in_camera(self.model, image))
         if points < self.options.least_points:
             raise S2LDError(f"sees {points} points of the model, {self.options.least_points} are needed")
         reference, sources = self.view(image), []

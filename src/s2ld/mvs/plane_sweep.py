@@ -206,9 +206,8 @@ def _sums(values: Tensor, count: int, axis: int) -> Tensor:
             total = part if total is None else total + part
             start += size
         if 2 * size <= count:
-            values = values.narrow(axis, 0, values.shape[axis] - size) + values.narrow(
-                axis, size, values.shape[axis] - size
-            )
+            left = values.shape[axis] - size
+            values = values.narrow(axis, 0, left) + values.narrow(axis, size, left)
         size *= 2
     assert total is not None
     return total
