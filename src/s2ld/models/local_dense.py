@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2ld.errors import S2LDError
+from s2ld.geometry.linalg import full_precision
 from s2ld.models.attention import LocalFeatureTransformer
 from s2ld.types import CoarseMatches, EncodedPair
 
@@ -57,13 +58,13 @@ class LocalDenseMatching(nn.Module):
     def decode(self, window0: Tensor, window1: Tensor) -> Tensor:
         """Correlate the centre token of window 0 with window 1, both (M, W², Cf) → (M, 3): x, y in [-1, 1], std."""
         with torch.autocast(window0.device.type, enabled=False):
-            window0, window1 = window0.float(), window1.float()
+            window0, window1 = full_precision(window0), full_precision(window1)
             centre = window0[:, self.window**2 // 2]
             similarity = (window1 @ centre[:, :, None])[..., 0] / window0.shape[-1] ** 0.5
             heatmap = F.softmax(similarity, 1)
-            axis = (
-                torch.linspace(-1, 1, self.window, device=heatmap.device) if self.window > 1 else heatmap.new_zeros(1)
-            )
+            axis = heatmap.new_zeros(1)
+            if self.window > 1:
+                axis = torch.linspace(-1, 1, self.window, device=heatmap.device, dtype=heatmap.dtype)
             y, x = torch.meshgrid(axis, axis, indexing="ij")
             grid = torch.stack([x, y], -1).reshape(-1, 2)
             mean = heatmap @ grid
