@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from s2ld.config import CN, config_to_text
 from s2ld.errors import S2LDError
 from s2ld.evaluation.estimators import OpenCVRansac, build_homography_estimator
+from s2ld.models.attention import LocalFeatureTransformer
 from s2ld.models.checkpoint import CONFIG_KEY
 from s2ld.models.network import S2LD
 from s2ld.training.confidences import sparse_stage
@@ -61,6 +62,11 @@ class S2LDModule(pl.LightningModule):
         self.matcher = S2LD(config.MODEL)
         if config.TRAIN.CHANNELS_LAST:
             self.matcher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in self.matcher.modules():
+            if isinstance(module, nn.ReLU | nn.LeakyReLU):  # always behind a layer of its own
+                module.inplace = True
+            elif isinstance(module, LocalFeatureTransformer):
+                module.recomputing = config.TRAIN.CHECKPOINT
         self._frozen = _frozen_modules(self.matcher, config.TRAIN)
         for module in self._frozen:
             module.requires_grad_(False)
@@ -108,8 +114,8 @@ class S2LDModule(pl.LightningModule):
         return terms.total
 
     def reduce_count(self, count: Tensor) -> Tensor:
-        """Return the mean of a count over the processes."""
-        if self.trainer.world_size == 1:
+        """Return the mean of a count over the processes; one without a trainer is alone."""
+        if self._trainer is None or self.trainer.world_size == 1:
             return count
         return cast("Tensor", self.trainer.strategy.reduce(count.clone(), reduce_op="mean"))
 

@@ -26,14 +26,16 @@ class SlowS2LDModule(S2LDModule):
     """`S2LDModule` with the slow step.
 
     Args:
-        config: the whole config, of the transformer's fine stage; TRAIN.CHANNELS_LAST counts as False.
+        config: the whole config, of the transformer's fine stage; TRAIN.CHANNELS_LAST and CHECKPOINT count
+            as False.
 
     Raises:
         S2LDError: another fine stage or training stage.
     """
 
     def __init__(self, config: CN) -> None:
-        super().__init__(build_config(overrides=["TRAIN.CHANNELS_LAST", "False"], base=config))
+        plain = ["TRAIN.CHANNELS_LAST", "False", "TRAIN.CHECKPOINT", "False"]
+        super().__init__(build_config(overrides=plain, base=config))
         if not isinstance(self.matcher.local_dense, LocalDenseMatching) or config.TRAIN.STAGE != "matcher":
             raise S2LDError("the slow step is that of MODEL.FINE.TYPE transformer and TRAIN.STAGE matcher")
         for module in self.matcher.modules():
