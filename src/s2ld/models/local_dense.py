@@ -24,9 +24,11 @@ class FinePreprocess(nn.Module):
 
     def forward(self, window: Tensor, coarse: Tensor) -> Tensor:
         """Window (M, W², Cf) and coarse descriptor (M, C) → (M, W², Cf)."""
-        context = self.down_proj(coarse)[:, None].expand(-1, window.shape[1], -1)
-        tokens: Tensor = self.merge_feat(torch.cat([window, context.to(window.dtype)], 2))
-        return tokens
+        # the layer on (window, context), whose second part is the same for all tokens of a window
+        channels = window.shape[2]
+        of_window, of_context = self.merge_feat.weight[:, :channels], self.merge_feat.weight[:, channels:]
+        context = F.linear(self.down_proj(coarse), of_context, self.merge_feat.bias)
+        return F.linear(window, of_window) + context[:, None]
 
 
 class LocalDenseMatching(nn.Module):
@@ -90,8 +92,8 @@ def cut_windows(fine: Tensor, batch: Tensor, centres: Tensor, window: int, subpi
     tokens.mul_(inside[..., None])
     if subpixel:
         part = (centres - base).to(tokens.dtype)[:, :, None, None, None]
-        tokens = tokens[:, :, :-1] * (1 - part[:, 0]) + tokens[:, :, 1:] * part[:, 0]
-        tokens = tokens[:, :-1] * (1 - part[:, 1]) + tokens[:, 1:] * part[:, 1]
+        tokens = torch.lerp(tokens[:, :, :-1], tokens[:, :, 1:], part[:, 0])
+        tokens = torch.lerp(tokens[:, :-1], tokens[:, 1:], part[:, 1])
     return tokens.flatten(1, 2)
 
 
