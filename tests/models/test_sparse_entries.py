@@ -78,3 +78,25 @@ def test_half_precision_is_raised_under_autocast() -> None:
     assert values.dtype == entries.confidence.dtype == torch.float32
     rounded = dual_softmax_entries(x0.bfloat16().float(), x1.bfloat16().float(), TEMPERATURE, wanted, 0.1)[0]
     torch.testing.assert_close(values, rounded)
+
+
+def test_what_a_nearly_certain_match_lacks_is_exact_in_float32() -> None:
+    """Similarities near 76, confidences that lack 0.002: rounded logarithms of the sums would be off by percents."""
+    x0 = torch.eye(4)[None] * 6.0
+    x1 = x0 + 0.02 * torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(0))
+    x1 = x1 + 50
+    index = torch.arange(4)
+    wanted = (torch.zeros(4, dtype=torch.int64), index, index)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        y0, y1 = x0.to(dtype).requires_grad_(), x1.to(dtype).requires_grad_()
+        if dtype == torch.float32:
+            values, _ = dual_softmax_entries(y0, y1, 1.1, wanted, 0.5)
+        else:
+            similarity = y0 @ y1.transpose(1, 2) / (4 * 1.1)
+            values = (similarity.softmax(1) * similarity.softmax(2))[wanted]
+            assert similarity.max().item() > 70
+            assert bool(((1 - values > 1e-4) & (1 - values < 1e-2)).all())
+        gradients.append(torch.autograd.grad((1 - values).square().sum(), (y0, y1)))
+    for gradient, expected in zip(*gradients, strict=True):
+        assert ((gradient - expected).norm() / expected.norm()).item() < 5e-3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -32,6 +33,14 @@ FASTER = 1.5
 MEMORY = 0.5
 """Which share of its peak memory it should take."""
 
+SLOW = "slow training step"
+STEPS: Mapping[str, Sequence[str]] = {
+    SLOW: [],
+    "training step": ["TRAIN.CHECKPOINT", "False"],
+    "training step, TRAIN.CHECKPOINT True": ["TRAIN.CHECKPOINT", "True"],
+}
+"""Title of each step that is measured to its settings."""
+
 
 @dataclass(frozen=True)
 class StepRun:
@@ -53,10 +62,10 @@ def measure_training(
     """Measure a training step in float32 beside the slow reference (`s2ld.training.slow_step`) on the CPU.
 
     A step is forward pass, targets, losses, backward pass, clipping and AdamW, on synthetic pairs with depth that are
-    in memory already, from the same random weights. In a round each of the two runs in a fresh process of its own: one
-    step that is not counted, from which gradients and losses are compared, and one that is timed in CPU seconds; peak
-    memory is that of the process. Ratios are medians over the rounds of the ratios within a round, other numbers
-    medians.
+    in memory already, from the same random weights. In a round the slow step, the real one and the real one with
+    TRAIN.CHECKPOINT run in turn, each in a fresh process: one step that is not counted, whose gradients are compared,
+    and one that is timed, in CPU seconds, the system's included; peak memory is that of the process. Ratios are
+    medians over the rounds of the ratios within a round, other numbers medians.
 
     Args:
         size: width and height of the images, px, multiples of 8.
@@ -72,38 +81,52 @@ def measure_training(
         *("DATA.IMAGE_SIZE", f"[{size[0]}, {size[1]}]", "DATA.BATCH_SIZE", str(pairs)),
         *("TRAIN.EMA_DECAY", "0.0", "TRAIN.EPOCHS", "0"),
     ]
-    text = config_to_text(build_config(overrides=settings, base=config))
-    runs = [
-        tuple(run_alone(run_steps, slow, text, threads) for slow in (True, False))
-        for _ in tqdm(range(rounds), unit="round")
+    texts = {
+        title: config_to_text(build_config(overrides=[*settings, *more], base=config)) for title, more in STEPS.items()
+    }
+    runs: dict[str, list[StepRun]] = {title: [] for title in STEPS}
+    for _ in tqdm(range(rounds), unit="round"):
+        for title, text in texts.items():
+            runs[title].append(run_alone(run_steps, title == SLOW, text, threads))
+    return [outcome for title in STEPS for outcome in _outcomes(title, runs[title], runs[SLOW], pairs)]
+
+
+def _outcomes(title: str, runs: Sequence[StepRun], slow: Sequence[StepRun], pairs: int) -> list[Outcome]:
+    rate = statistics.median(pairs / run.seconds for run in runs)
+    found = [
+        Outcome(f"{title}: speed", rate, "samples/CPU s"),
+        Outcome(f"{title}: peak memory", _number(statistics.median(run.megabytes for run in runs)), "MB"),
     ]
-    slow, ours = runs[0]
-    faster = statistics.median(slow.seconds / ours.seconds for slow, ours in runs)
-    share = statistics.median(ours.megabytes / slow.megabytes for slow, ours in runs)
-    what = f"{pairs} pair(s) of {size[0]}x{size[1]} px a step, float32"
-    outcomes = [Outcome("training step: times as fast as the slow reference", faster, "", FASTER, True, what)]
-    outcomes.append(Outcome("training step: peak memory of the slow reference's", _number(share), "", MEMORY))
-    for name, index in (("slow reference", 0), ("training step", 1)):
-        rate = statistics.median(pairs / run[index].seconds for run in runs)
-        peak = statistics.median(run[index].megabytes for run in runs)
-        outcomes.append(Outcome(f"{name}: speed", rate, "samples/CPU s"))
-        outcomes.append(Outcome(f"{name}: peak memory", _number(peak), "MB"))
-    note = "largest over the parameters of |difference| / |gradient|; rounding in float32"
-    difference = largest_difference(ours.gradients, slow.gradients)
-    outcomes.append(Outcome("training step: gradients against the slow reference's", difference, "", note=note))
-    return outcomes
+    if title == SLOW:
+        return found
+    faster = statistics.median(b.seconds / a.seconds for a, b in zip(runs, slow, strict=True))
+    share = statistics.median(a.megabytes / b.megabytes for a, b in zip(runs, slow, strict=True))
+    together, worst, name = gradient_difference(runs[0].gradients, slow[0].gradients)
+    return [
+        Outcome(f"{title}: times as fast as the slow one", faster, "", FASTER, True),
+        Outcome(f"{title}: share of the slow one's memory", _number(share), "", MEMORY),
+        Outcome(f"{title}: difference of the gradient", together, "", note=f"rounding; at most {worst:.1e}, {name}"),
+        *found,
+    ]
 
 
-def largest_difference(ours: dict[str, NDArray[np.float32]], reference: dict[str, NDArray[np.float32]]) -> float:
-    """Return the largest norm of a difference over the norm of the reference, parameter by parameter.
+def gradient_difference(
+    ours: dict[str, NDArray[np.float32]], reference: dict[str, NDArray[np.float32]]
+) -> tuple[float, float, str]:
+    """Return the norm of the difference over that of the reference: of all parameters together, and of the worst one.
 
-    Parameters whose reference is below a millionth of the norm of all of them count as if they had that.
+    Some parameters have a small gradient that is a difference of large ones, which float32 rounds. Parameters whose
+    reference is below a millionth of the norm of all of them count as if they had that.
+
+    Returns:
+        Of all together, of the worst one, and its name.
     """
-    whole = float(np.sqrt(sum(float(np.square(value, dtype=np.float64).sum()) for value in reference.values())))
-    return max(
-        float(np.linalg.norm(ours[name] - value)) / max(float(np.linalg.norm(value)), 1e-6 * whole)
-        for name, value in reference.items()
-    )
+    apart = {name: float(np.linalg.norm(ours[name] - value)) for name, value in reference.items()}
+    size = {name: float(np.linalg.norm(value)) for name, value in reference.items()}
+    whole = float(np.linalg.norm(list(size.values())))
+    worst = max(reference, key=lambda name: apart[name] / max(size[name], 1e-6 * whole))
+    together = float(np.linalg.norm(list(apart.values()))) / whole
+    return together, apart[worst] / max(size[worst], 1e-6 * whole), worst
 
 
 def measure_loading(size: tuple[int, int], pairs: int = 32) -> list[Outcome]:

@@ -1,10 +1,11 @@
 """Single entries of the dual-softmax confidence matrix, differentiable, without the matrix.
 
-Training reads few of its entries: those of the true matches, and those that are not faint. An entry is
-``exp(2 s - a - b)`` with the similarity `s` and the logarithms `a`, `b` of the sums of its row and column. Similarities
-of some rows at a time are made and forgotten, twice on the way forward (sums, entries) and once on the way back. With
-``g`` the gradient of an entry times the entry, summed to `G0` and `G1` along the axes, that of the similarities is
-``2 g - softmax(s, 1) G0 - softmax(s, 0) G1``.
+Training reads few of its entries: those of the true matches, and those that are not faint. An entry is the product of
+the shares that the exponential of its similarity `s` has in its row and in its column. Similarities of some rows at a
+time are made and forgotten, twice on the way forward (sums, entries) and once on the way back. With ``g`` the gradient
+of an entry times the entry, summed to `G0` and `G1` along the axes, that of the similarities is
+``2 g - softmax(s, 1) G0 - softmax(s, 0) G1``. Largest similarities and sums are kept apart, since their logarithms
+would round: of a match that is nearly certain, what counts is the little that it lacks.
 """
 
 from __future__ import annotations
@@ -95,10 +96,11 @@ class _Entries(torch.autograd.Function):
     def forward(
         ctx: Any, x0: Tensor, x1: Tensor, scale: float, wanted0: Tensor, wanted1: Tensor, floor: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        sums0, sums1 = _log_sums(x0, x1, scale)
+        top0, sum0, top1, sum1 = _tops_and_sums(x0, x1, scale)
         at_wanted, parts = [], []
         for rows, similarity in _blocks(x0, x1, scale):
-            confidence = similarity.mul_(2).sub_(sums0[rows, None]).sub_(sums1).exp_()
+            confidence = (similarity - top1).exp_().div_(sum1)
+            confidence.mul_(similarity.sub_(top0[rows, None]).exp_().div_(sum0[rows, None]))
             first, last = _range(wanted0, rows)
             at_wanted.append(confidence[wanted0[first:last] - rows.start, wanted1[first:last]])
             row, column = (confidence > floor).nonzero(as_tuple=True)
@@ -106,23 +108,23 @@ class _Entries(torch.autograd.Function):
         row, column, large = (torch.cat(part) for part in zip(*parts, strict=True))
         wanted = torch.cat(at_wanted)
         ctx.scale = scale
-        ctx.save_for_backward(x0, x1, sums0, sums1, wanted0, wanted1, wanted, row, column, large)
+        ctx.save_for_backward(x0, x1, top0, sum0, top1, sum1, wanted0, wanted1, wanted, row, column, large)
         ctx.mark_non_differentiable(row, column)
         return wanted, large, row, column
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_wanted: Tensor, grad_large: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x0, x1, sums0, sums1, wanted0, wanted1, wanted, row, column, large = ctx.saved_tensors
+        x0, x1, top0, sum0, top1, sum1, wanted0, wanted1, wanted, row, column, large = ctx.saved_tensors
         row, order = torch.cat([wanted0, row]).sort()
         column = torch.cat([wanted1, column])[order]
         gradient = torch.cat([grad_wanted * wanted, grad_large * large])[order]
-        total0 = torch.zeros_like(sums0).index_add_(0, row, gradient)
-        total1 = torch.zeros_like(sums1).index_add_(0, column, gradient)
+        total0 = torch.zeros_like(sum0).index_add_(0, row, gradient).div_(sum0)
+        total1 = torch.zeros_like(sum1).index_add_(0, column, gradient).div_(sum1)
         grad0, grad1 = torch.empty_like(x0), torch.zeros_like(x1)
         for rows, similarity in _blocks(x0, x1, ctx.scale):
-            shares1 = (similarity - sums1).exp_().mul_(total1)
-            change = similarity.sub_(sums0[rows, None]).exp_().mul_(total0[rows, None]).add_(shares1).neg_()
+            shares1 = (similarity - top1).exp_().mul_(total1)
+            change = similarity.sub_(top0[rows, None]).exp_().mul_(total0[rows, None]).add_(shares1).neg_()
             first, last = _range(row, rows)
             place = (row[first:last] - rows.start, column[first:last])
             change.index_put_(place, 2 * gradient[first:last], accumulate=True)
@@ -144,13 +146,17 @@ def _blocks(x0: Tensor, x1: Tensor, scale: float) -> Iterator[tuple[slice, Tenso
         yield slice(first, first + len(queries)), queries @ keys
 
 
-def _log_sums(x0: Tensor, x1: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """(L,) and (S,) logarithms of the sums of the exponentials of the similarities along both axes."""
-    sums0, sums1 = x0.new_empty(len(x0)), x1.new_full((len(x1),), -torch.inf)
+def _tops_and_sums(x0: Tensor, x1: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return largest similarity and sum of the exponentials of what is below it, of rows (L,) and of columns (S,)."""
+    top0, sum0 = x0.new_empty(2, len(x0)).unbind()
+    top1, sum1 = x1.new_full((len(x1),), -torch.inf), x1.new_zeros(len(x1))
     for rows, similarity in _blocks(x0, x1, scale):
-        sums0[rows] = similarity.logsumexp(1)
-        sums1 = torch.logaddexp(sums1, similarity.logsumexp(0))
-    return sums0, sums1
+        top0[rows] = similarity.amax(1)
+        sum0[rows] = (similarity - top0[rows, None]).exp_().sum(1)
+        top = torch.maximum(top1, similarity.amax(0))
+        sum1 = sum1.mul_((top1 - top).exp_()).add_(similarity.sub_(top).exp_().sum(0))
+        top1 = top
+    return top0, sum0, top1, sum1
 
 
 def _range(ascending: Tensor, rows: slice) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from s2ld.types import CoarseMatches, EncodedPair, FineMatches, Keypoints, LossT
 
 ReduceCount = Callable[[Tensor], Tensor]
 
-CLAMP = 1e-6  # of a confidence and of its complement, before the logarithm
+_CLAMP = 1e-6  # of a confidence and of its complement, before the logarithm
 _LEAST_STD = 1e-3  # of the window's half side: below it a match does not gain weight
 _LEAST_SQUARED_DISTANCE = 1e-12  # px²: the square root has no gradient at 0
 _LEAST_COUNT = 1e-6  # far below one match in thousands of ranks
@@ -121,12 +121,12 @@ def coarse_loss(
     alpha, gamma = config.FOCAL_ALPHA, config.FOCAL_GAMMA
     true = full_precision(confidences.true)
     # the clamp is for the logarithm alone: a true match below it is the one that needs the gradient most
-    true = true + (true.clamp(CLAMP, 1 - CLAMP) - true).detach()
+    true = true + (true.clamp(_CLAMP, 1 - _CLAMP) - true).detach()
     positives = alpha * (1 - true).pow(gamma) * -true.log()
     loss = _mean(positives, reduce_count)
     if not has_negatives(config):
         return loss
-    p = full_precision(confidences.negative).clamp(max=1 - CLAMP)
+    p = full_precision(confidences.negative).clamp(max=1 - _CLAMP)
     total = (alpha * p.pow(gamma) * -torch.log1p(-p)).sum()
     if config.COARSE_NEGATIVES:
         loss = loss + _ratio(total, _count_negatives(targets, batch).to(total.dtype), reduce_count)
