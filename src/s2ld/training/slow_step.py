@@ -2,18 +2,22 @@
 
 Same loss and same gradients for the same weights, batch and random choice, by the means of the published code:
 distances from every warped keypoint to every keypoint, the confidence matrix kept with its graph, every negative of
-it in the loss, fine windows cut for all cells before the matched ones are chosen, plain memory format, no ReLU in
-place, nothing computed twice to save memory. `s2ld.evaluation.training_step` measures the real step against it.
+it in the loss, fine windows cut for all cells before the matched ones are chosen, attention as its formula reads,
+plain memory format, no ReLU in place, nothing computed twice to save memory. `s2ld.evaluation.training_step` measures
+the real step against it.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from s2ld.config import CN, build_config
 from s2ld.errors import S2LDError
-from s2ld.models.local_dense import LocalDenseMatching
+from s2ld.geometry.linalg import full_precision
+from s2ld.models.attention import LINEAR_EPS, EncoderLayer, linear_attention
+from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching
 from s2ld.models.network import S2LD
 from s2ld.training.confidences import Confidences
 from s2ld.training.losses import matching_losses
@@ -41,6 +45,8 @@ class SlowS2LDModule(S2LDModule):
         for module in self.matcher.modules():
             if isinstance(module, nn.ReLU | nn.LeakyReLU):
                 module.inplace = False
+            elif isinstance(module, EncoderLayer) and module.attention is linear_attention:
+                module.attention = slow_linear_attention
 
     def matcher_terms(self, batch: PairBatch, batch_idx: int) -> LossTerms:
         """Return the loss terms of a batch."""
@@ -58,6 +64,21 @@ class SlowS2LDModule(S2LDModule):
             *(encoded, confidences, coarse, fine, targets, batch, self.config.LOSS, radius, self.reduce_count),
             nearest=slow_nearest_keypoint,
         )
+
+
+def slow_linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, q_mask: Tensor | None = None, kv_mask: Tensor | None = None
+) -> Tensor:
+    """Do what `linear_attention` does, as its formula reads."""
+    with torch.autocast(q.device.type, enabled=False):
+        q, k, v = (full_precision(x).transpose(1, 2) for x in (q, k, v))
+        q, k = F.elu(q) + 1, F.elu(k) + 1
+        if q_mask is not None:
+            q = q * q_mask[:, None, :, None]
+        if kv_mask is not None:
+            k = k * kv_mask[:, None, :, None]
+        normaliser = (q * k.sum(2, keepdim=True)).sum(3, keepdim=True) + LINEAR_EPS
+        return (q @ (k.transpose(2, 3) @ v) / normaliser).transpose(1, 2)
 
 
 def slow_nearest_keypoint(places: Tensor, points: Tensor, view: View, radius: float) -> tuple[Tensor, Tensor]:
@@ -87,12 +108,19 @@ def slow_refine(matcher: S2LD, encoded: EncodedPair, matches: CoarseMatches) -> 
     points0, points1 = encoded.keypoints0.points, encoded.keypoints1.points
     window0 = _all_windows(matching, encoded.features0.fine, points0)[batch, cell0]
     window1 = _all_windows(matching, encoded.features1.fine, points1)[batch, cell1]
-    window0 = matcher.fine_preprocess(window0, encoded.coarse0[batch, cell0])
-    window1 = matcher.fine_preprocess(window1, encoded.coarse1[batch, cell1])
+    window0 = _with_context(matcher.fine_preprocess, window0, encoded.coarse0[batch, cell0])
+    window1 = _with_context(matcher.fine_preprocess, window1, encoded.coarse1[batch, cell1])
     expectation = matching.decode(*matcher.s2ld_fine(window0, window1))
     refined1 = points1[batch, cell1] + matcher.window_radius_px * expectation[:, :2]
     score = encoded.keypoints0.score.flatten(1)[batch, cell0]
     return FineMatches(points0[batch, cell0], refined1, expectation, score)
+
+
+def _with_context(preprocess: FinePreprocess, window: Tensor, coarse: Tensor) -> Tensor:
+    """`FinePreprocess` on the context beside every token."""
+    context = preprocess.down_proj(coarse)[:, None].expand(-1, window.shape[1], -1)
+    tokens: Tensor = preprocess.merge_feat(torch.cat([window, context.to(window.dtype)], 2))
+    return tokens
 
 
 def _all_windows(matching: LocalDenseMatching, fine: Tensor, points: Tensor) -> Tensor:
