@@ -105,7 +105,7 @@ def _outcomes(title: str, runs: Sequence[StepRun], slow: Sequence[StepRun], pair
     return [
         Outcome(f"{title}: times as fast as the slow one", faster, "", FASTER, True),
         Outcome(f"{title}: share of the slow one's memory", _number(share), "", MEMORY),
-        Outcome(f"{title}: difference of the gradient", together, "", note=f"rounding; at most {worst:.1e}, {name}"),
+        Outcome(f"{title}: difference of the gradient", together, "", note=f"in float32; worst {worst:.1e}, {name}"),
         *found,
     ]
 
