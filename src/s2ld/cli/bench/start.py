@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from tqdm import tqdm
 
+import s2ld
 from s2ld.data.motorcycle import load_motorcycle
 from s2ld.errors import S2LDError
 from s2ld.evaluation.outcome import Outcome
@@ -41,7 +43,8 @@ def measure(threads: int, rounds: int) -> list[Outcome]:
 
 
 def _first_match(threads: int) -> dict[str, float]:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    paths = [str(Path(s2ld.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]  # this package, not another one
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "s2ld.cli.bench.first_match", str(time.time()), folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
