@@ -107,6 +107,20 @@ def test_what_float32_cannot_hold_goes_another_way(monkeypatch: pytest.MonkeyPat
     assert_agree(dual_softmax_matches(x0, x1, 0.1, 0.2), expected)
 
 
+@pytest.mark.parametrize("threshold", [0.01, 0.1])
+def test_no_more_is_kept_than_shares_above_the_threshold(threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that memory stays below 1 / threshold cells a row, whatever seemed large among the first columns."""
+    monkeypatch.setattr(sparse_selection, "WIDTH", 7)
+    x0, x1 = (x[0] for x in descriptors(1, (8, 9), (9, 7), scale=0.7))
+    shares = sparse_selection._large_shares(x0, x1, threshold)
+    weight = (x0 @ x1.T).exp2()
+    expected = (weight > threshold * weight.sum(1, keepdim=True)).nonzero()
+    assert shares is not None
+    assert 40 < len(expected) < len(x0) / threshold
+    kept = torch.stack([shares.row, shares.column], 1)
+    assert sorted(kept.tolist()) == expected.tolist()
+
+
 def test_weak_rows_beside_strong_ones_are_not_lost_to_underflow() -> None:
     x0 = torch.diag(torch.tensor([20.0, 6.0, 1.0, 1.5])).repeat(1, 4)[None]
     similarity = x0[0] @ x0[0].T / (CHANNELS * 0.1)
