@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 import warnings
@@ -46,6 +47,7 @@ def measure(rounds: int, size: tuple[int, int] = SIZE, matches: int = MATCHES) -
         S2LDError: onnx, onnxscript, onnxruntime or scikit-image, which ships the pair, is not installed.
     """
     need("onnx", "onnxscript", "onnxruntime")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # each run would say that torchvision is missing
     images = motorcycle(size)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
