@@ -59,7 +59,7 @@ def both(
 @pytest.mark.parametrize("threshold", [0.0, 0.005, 0.01, 0.2, 0.5])
 def test_agrees_with_the_matrix(threshold: float, block: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row at a time, some rows, all at once; all columns or some."""
-    monkeypatch.setitem(sparse_selection.BLOCK, "cpu", block)
+    monkeypatch.setattr(sparse_selection, "BLOCK", block)
     monkeypatch.setattr(sparse_selection, "WIDTH", width)
     grids = (12, 15), (13, 11)
     fast, slow = both(matching(threshold), descriptors(2, *grids), grids)
@@ -134,7 +134,7 @@ def test_weak_rows_beside_strong_ones_are_not_lost_to_underflow() -> None:
 @pytest.mark.parametrize(("block", "width"), [(2**20, 1000), (4, 2), (1, 1)])
 @pytest.mark.parametrize("threshold", [0.0, 0.01, 0.1])
 def test_of_equals_the_first_matches(threshold: float, block: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sparse_selection.BLOCK, "cpu", block)
+    monkeypatch.setattr(sparse_selection, "BLOCK", block)
     monkeypatch.setattr(sparse_selection, "WIDTH", width)
     module = matching(threshold, "MODEL.MATCH.BORDER", "0")
     eye = torch.eye(4, CHANNELS)[None] * 8

@@ -10,7 +10,7 @@ from typing import Any
 
 from s2ld.cli.bench import pair
 from s2ld.cli.bench.sections import PAIR, SECTIONS, outcome_table, run
-from s2ld.cli.benchmark_matchers import set_threads
+from s2ld.cli.benchmark_matchers import describe_machine, set_threads
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
 from s2ld.files import whole_file
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> tuple[dict[str, Any], int]:
-    """Run the command; return what each section says, as in the file of --json, and how many could not be run.
+    """Run the command; return what it says, as in the file of --json, and how many sections could not be run.
 
     Raises:
         S2LDError: bad arguments, or a file that cannot be written.
@@ -59,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> tuple[dict[str, Any], int]:
         raise S2LDError(f"--sections: there is no section {unknown[0]!r}; use some of {','.join(SECTIONS)}")
     pair.check(args)
     threads = set_threads(args.threads)
-    content, left_out = {}, 0
+    machine = _machine(threads)
+    print(f"machine: {machine}", flush=True)
+    content: dict[str, Any] = {"machine": machine}
+    left_out = 0
     for key in (key for key in SECTIONS if key in wanted):
         print(f"\n## {key}: {SECTIONS[key].title}\n", flush=True)
         try:
@@ -76,6 +79,14 @@ def main(argv: Sequence[str] | None = None) -> tuple[dict[str, Any], int]:
 def script(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status (`s2ld.cli.status`)."""
     return exit_status("benchmark.py", lambda: min(1, main(argv)[1]))
+
+
+def _machine(threads: int) -> str:
+    import torch
+
+    from s2ld.evaluation.timing import describe_cpu
+
+    return f"{describe_cpu()}; {describe_machine(torch.device('cpu'), threads)}"
 
 
 def _measure(key: str, args: argparse.Namespace, threads: int) -> dict[str, Any]:

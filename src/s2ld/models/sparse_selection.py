@@ -16,8 +16,7 @@ from torch import Tensor
 
 from s2ld.types import CoarseMatches
 
-BLOCK = {"cpu": 2**20}  # similarities held at a time: some MiB, between the second and third level of caches
-BLOCK_ELSEWHERE = 2**26  # accelerators: few launches
+BLOCK = 2**20  # similarities held at a time: some MiB, between the second and third level of caches
 WIDTH = 5000  # columns of these at most, so that there are rows enough for a fast product; 640 x 480 px have 4800 cells
 SPARSE = 0.01  # from this threshold on, cells above it are few: at most its inverse a row
 REACH = 80.0  # bits: sums of up to 2^20 powers between 2^-80 and 2^80 neither overflow nor underflow in float32
@@ -104,7 +103,7 @@ class _Tiles:
     def __init__(self, x0: Tensor, x1: Tensor) -> None:
         self.x0, self.x1 = x0, x1
         columns = -(-len(x1) // -(-len(x1) // WIDTH))  # even parts
-        rows = min(len(x0), max(1, BLOCK.get(x0.device.type, BLOCK_ELSEWHERE) // columns))
+        rows = min(len(x0), max(1, BLOCK // columns))
         self.rows = [slice(first, min(first + rows, len(x0))) for first in range(0, len(x0), rows)]
         self.columns = [slice(first, min(first + columns, len(x1))) for first in range(0, len(x1), columns)]
         self._keys = [x1[tile].T.contiguous() for tile in self.columns]

@@ -19,13 +19,12 @@ from s2ld.data.motorcycle import load_motorcycle
 from s2ld.errors import S2LDError
 from s2ld.evaluation.outcome import Outcome
 from s2ld.evaluation.own_process import own_peak, run_alone
-from s2ld.evaluation.timing import fixed_matches, noise
+from s2ld.evaluation.timing import build_network, fixed_matches, noise
 from s2ld.files import whole_file
 from s2ld.memory import available_memory
 from s2ld.models.checkpoint import load_model
 from s2ld.models.detector import CELL
-from s2ld.models.inference import for_inference, memory_needed
-from s2ld.models.network import S2LD
+from s2ld.models.inference import memory_needed
 from s2ld.pretrained import DEFAULT, resolve
 from s2ld.types import ImageBatch
 
@@ -105,8 +104,7 @@ def measure(
 def run_once(network: str, size: Size, threads: int) -> Run:
     """Match the pair in this process."""
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    model = for_inference(load_model(resolve(DEFAULT))[0] if network == "lite" else S2LD(defaults().MODEL))
+    model = build_network(network == "lite")
     images = [ImageBatch(image) for image in motorcycle(size)]
 
     def match(image0: ImageBatch, image1: ImageBatch) -> int:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from s2ld.cli.bench.pictures import motorcycle
 from s2ld.config import defaults
 from s2ld.evaluation.outcome import Outcome
-from s2ld.evaluation.timing import fixed_matches
+from s2ld.evaluation.timing import one_pass
 from s2ld.export.onnx import INPUTS, OUTPUTS, FixedMatches, compare, export_onnx, need
 from s2ld.models.checkpoint import load_model
 from s2ld.models.inference import for_inference
@@ -95,15 +95,13 @@ def _measure(name: str, network: S2LD, images: tuple[Tensor, Tensor], matches: i
 
 
 def _torch(network: S2LD, images: tuple[Tensor, Tensor], matches: int) -> Callable[[], object]:
-    fast = for_inference(network)
+    match = one_pass(for_inference(network), matches)
 
-    def match() -> None:
+    def work() -> None:
         with torch.inference_mode():
-            encoded = fast.encode(*(ImageBatch(image) for image in images))
-            fast.match(encoded)
-            fast.refine(encoded, fixed_matches(encoded, matches))
+            match(ImageBatch(images[0]), ImageBatch(images[1]))
 
-    return match
+    return work
 
 
 def _onnx(file: bytes, images: tuple[Tensor, Tensor]) -> Callable[[], object]:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from s2ld.cli.bench.sections import markdown
-from s2ld.cli.benchmark_matchers import describe_machine
 from s2ld.errors import S2LDError
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
@@ -83,7 +82,7 @@ def check(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace, threads: int) -> tuple[list[str], list[Measured]]:
     """Measure and print the section; return its protocol and rows. `args` have the options above and `rounds`."""
     wanted = args.rows.split(",")
-    lines = protocol(args, threads)
+    lines = protocol(args)
     print("\n".join(f"  {line}" for line in lines), flush=True)
     rows = measure([key for key in KEYS if key in wanted or key == KEYS[0]], args, threads)  # the yardstick always
     print("", to_table(rows), sep="\n")
@@ -92,14 +91,9 @@ def run(args: argparse.Namespace, threads: int) -> tuple[list[str], list[Measure
     return lines, rows
 
 
-def protocol(args: argparse.Namespace, threads: int) -> list[str]:
+def protocol(args: argparse.Namespace) -> list[str]:
     """Return what the numbers depend on, a line each."""
-    import torch
-
-    from s2ld.evaluation.timing import describe_cpu
-
     return [
-        f"machine: {describe_cpu()}; {describe_machine(torch.device('cpu'), threads)}",
         f"images: noise, {args.size[0]}x{args.size[1]} px, one pair at a time",
         "weights: the shipped ones of Lite, random ones of the others",
         f"matches: {args.matches} evenly spread ones for every fine stage, whatever the sparse stage found",
