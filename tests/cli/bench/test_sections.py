@@ -31,7 +31,7 @@ def test_large_times_both_networks_and_draws(monkeypatch: pytest.MonkeyPatch, tm
     in_this_process(monkeypatch)
     monkeypatch.setattr(large, "LIMITS", {(96, 64): 1.0})
     picture = tmp_path / "growth.svg"
-    found = by_title(large.measure(1, picture, [(64, 64), (96, 64)]))
+    found = by_title(large.measure(1, picture, {key: [(64, 64), (96, 64)] for key in ("lite", "paper")}))
     assert len(found) == 2 * (2 * 2 + 1)
     growth = found["S2LD-Lite, 64x64 to 96x64: growth of time"]
     assert growth.target == pytest.approx(2.25)
@@ -44,6 +44,11 @@ def test_large_times_both_networks_and_draws(monkeypatch: pytest.MonkeyPatch, tm
     assert "<svg" in picture.read_text()
 
 
+def test_every_target_of_large_images_is_measured() -> None:
+    measured = {(network, size) for jobs in (large.SIZES, large.LARGEST) for network in jobs for size in jobs[network]}
+    assert {(network, size) for network in large.NETWORKS for size in large.LIMITS} <= measured
+
+
 def test_large_growth_by_hand() -> None:
     before, after = Run((800, 600), 1.0, None, 0), Run((1600, 1200), 8.0, None, 0)
     growth = large._growth("Lite", before, after)
@@ -54,7 +59,7 @@ def test_large_growth_by_hand() -> None:
 def test_large_does_not_start_what_memory_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     in_this_process(monkeypatch)
     monkeypatch.setattr(large, "available_memory", lambda: 10**8)
-    (outcome,) = large.measure(1, sizes=[(640, 480)], networks=["lite"])
+    (outcome,) = large.measure(1, sizes={"lite": [(640, 480)]})
     assert outcome.value is None
     assert "0.1 GB are available" in outcome.note
 

@@ -1,4 +1,4 @@
-"""Section `large`: time and memory on large images, and how time grows."""
+"""Sections `large` and `largest`: time and memory on large images, and how time grows."""
 
 from __future__ import annotations
 
@@ -31,8 +31,12 @@ from s2ld.types import ImageBatch
 Size = tuple[int, int]
 
 NETWORKS = {"lite": "S2LD-Lite", "paper": "paper configuration"}
-SIZES: tuple[Size, ...] = ((800, 600), (1600, 1200), (3200, 2400))
-"""Width and height, px."""
+SIZES: Mapping[str, Sequence[Size]] = {
+    "lite": ((800, 600), (1600, 1200), (3200, 2400)),
+    "paper": ((800, 600), (1600, 1200)),
+}
+"""Width and height, px, ascending, by network."""
+LARGEST: Mapping[str, Sequence[Size]] = {"paper": ((1600, 1200), (3200, 2400))}
 LIMITS: Mapping[Size, float] = {(1600, 1200): 3000.0, (3200, 2400): 8000.0}
 """Largest peak memory, MB."""
 MATCHES = 1000
@@ -57,25 +61,19 @@ class Run:
         return (math.prod(self.size) // CELL**2) ** 2
 
 
-def measure(
-    threads: int,
-    picture: Path | None = None,
-    sizes: Sequence[Size] = SIZES,
-    networks: Sequence[str] = tuple(NETWORKS),
-) -> list[Outcome]:
+def measure(threads: int, picture: Path | None = None, sizes: Mapping[str, Sequence[Size]] = SIZES) -> list[Outcome]:
     """Lite and the paper configuration in float32 on large images, each run in a fresh process.
 
     images: the motorcycle pair, resized; weights: the shipped ones of Lite, random ones of the paper configuration.
     time: CPU seconds from images in memory to points, after a small pair that warms up; median of 3 pairs, or one pair
     that takes more than 10 s. Refined is what was found, or 1000 evenly spread matches where that is less.
-    memory: peak of the process, Python, PyTorch and weights in it. LoFTR's matrix would take over 100 GB at 3200x2400.
+    memory: peak of the process, Python, PyTorch and weights in it.
     growth: time over that of the size before; the target is the growth of the product of both images' cells.
 
     Args:
         threads: of the processor.
         picture: file to draw time over size to.
-        sizes: width and height, px, ascending.
-        networks: of `NETWORKS`.
+        sizes: as `SIZES`.
 
     Raises:
         S2LDError: scikit-image, which ships the pair, is not installed; the picture cannot be written.
@@ -83,7 +81,7 @@ def measure(
     load_motorcycle()  # before the first process
     outcomes: list[Outcome] = []
     curves: dict[str, list[Run]] = {}
-    jobs = [(network, size) for network in networks for size in sizes]
+    jobs = [(network, size) for network, several in sizes.items() for size in several]
     for network, size in tqdm(jobs, unit="run"):
         title = f"{NETWORKS[network]}, {size[0]}x{size[1]}"
         lacking = _lacking(network, size)
@@ -99,6 +97,17 @@ def measure(
     if picture is not None:
         _draw({NETWORKS[network]: runs for network, runs in curves.items()}, picture)
     return outcomes
+
+
+def measure_largest(threads: int) -> list[Outcome]:
+    """The paper configuration at 3200x2400 px beside 1600x1200, by the protocol of section large.
+
+    It takes 6 GB. LoFTR's matrix would take over 100 GB.
+
+    Raises:
+        S2LDError: scikit-image, which ships the pair, is not installed.
+    """
+    return measure(threads, sizes=LARGEST)
 
 
 def run_once(network: str, size: Size, threads: int) -> Run:

@@ -30,10 +30,11 @@ class Section:
 
 SECTIONS: Mapping[str, Section] = {
     PAIR: Section("one pair beside kornia's LoFTR", "s2ld.cli.bench.pair:measure", 3.5),
-    "large": Section("large images", "s2ld.cli.bench.large:measure", 8),
+    "large": Section("large images", "s2ld.cli.bench.large:measure", 3),
+    "largest": Section("the paper configuration at 3200x2400", "s2ld.cli.bench.large:measure_largest", 8, False),
     "start": Section("from the start of a process to the first match", "s2ld.cli.bench.start:measure", 0.5),
-    "many": Section("many pairs of few images", "s2ld.cli.bench.many:measure", 1),
-    "fast": Section("compiled for one size", "s2ld.cli.bench.fast:measure", 1.5),
+    "many": Section("many pairs of few images", "s2ld.cli.bench.many:measure", 1.5),
+    "fast": Section("compiled for one size", "s2ld.cli.bench.fast:measure", 1),
     "onnx": Section("ONNX files", "s2ld.cli.bench.onnx:measure", 3),
 }
 """By name on the command line, in the order in which they are run; `PAIR` has a table and options of its own."""
