@@ -200,6 +200,7 @@ def test_bad_input_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) 
         (["--rows", "paper,light"], "'light'"),
         (["--sections", "pair,small"], "'small'"),
         (["--matches", "0"], "--matches"),
+        (["--picture", "growth.bmp"], "must end in .png, .svg, .pdf"),
         (["--size", "60", "480"], "multiples of 8"),
         (["--size", "32", "480"], "at least 64"),
     ):

@@ -13,7 +13,9 @@ from s2ld.cli.bench.sections import PAIR, SECTIONS, outcome_table, run
 from s2ld.cli.benchmark_matchers import describe_machine, set_threads
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
-from s2ld.files import whole_file
+from s2ld.files import make_folder, whole_file
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> tuple[dict[str, Any], int]:
     if unknown:
         raise S2LDError(f"--sections: there is no section {unknown[0]!r}; use some of {','.join(SECTIONS)}")
     pair.check(args)
+    if args.picture is not None:
+        if args.picture.suffix not in PICTURES:
+            raise S2LDError(f"--picture {args.picture}: the name must end in {', '.join(PICTURES)}")
+        make_folder(args.picture.parent)
     threads = set_threads(args.threads)
     machine = _machine(threads)
     print(f"machine: {machine}", flush=True)

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from s2ld.cli.bench.pictures import motorcycle
 from s2ld.config import defaults
 from s2ld.data.motorcycle import load_motorcycle
-from s2ld.errors import S2LDError
 from s2ld.evaluation.outcome import Outcome
 from s2ld.evaluation.own_process import own_peak, run_alone
 from s2ld.evaluation.timing import build_network, fixed_matches, noise
@@ -72,7 +71,7 @@ def measure(threads: int, picture: Path | None = None, sizes: Mapping[str, Seque
 
     Args:
         threads: of the processor.
-        picture: file to draw time over size to.
+        picture: .png, .svg or .pdf to draw time over size to.
         sizes: as `SIZES`.
 
     Raises:
@@ -158,8 +157,5 @@ def _draw(curves: Mapping[str, Sequence[Run]], path: Path) -> None:
         "size of both images, px, by the product of their cells",
         "CPU seconds a pair",
     )
-    try:
-        with whole_file(path) as part:
-            figure.savefig(part, format=path.suffix[1:] or "png")
-    except ValueError as error:  # a format that matplotlib does not write
-        raise S2LDError(f"{path}: {str(error).splitlines()[0]}; use .png, .svg or .pdf") from error
+    with whole_file(path) as part:
+        figure.savefig(part, format=path.suffix[1:])
