@@ -63,7 +63,7 @@ class Matcher:
             device: a torch device, or "auto": CUDA where there is a GPU, else the CPU.
             size: exact (width, height) in resized px instead of `max_side`; rounded down to multiples of 8.
             precision: "fp32", or "bf16" for about half the time where the processor computes in bfloat16.
-            fast: compile the network for `size` now, which takes half a minute and pays after some hundred pairs.
+            fast: compile the network for `size` now, which takes a minute or so and pays after about a thousand pairs.
 
         Raises:
             S2LDError: an argument is out of range, the device is not there, or it cannot be compiled here.

@@ -50,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: faster (default: fp32)")
     parser.add_argument(
-        "--fast", action="store_true", help="with --resize W H: compile for this size first, for hundreds of pairs"
+        "--fast",
+        action="store_true",
+        help="with --resize W H: compile for this size first, for a thousand pairs or more",
     )
     parser.add_argument("--threshold", type=float, help="confidence a match must exceed (default: the weights' own)")
     parser.add_argument("--output", type=Path, default=Path("out"), metavar="DIR", help="default: %(default)s")
