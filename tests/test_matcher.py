@@ -294,6 +294,7 @@ def test_what_is_no_image_is_said_in_one_line(image: Any, words: str) -> None:
         ({"max_side": float("nan")}, "max_side must be at least 8 px"),
         ({"size": (64, 64), "max_side": 64}, "exclude each other"),
         ({"precision": "fp8"}, "precision is 'fp8'; use fp32 or bf16"),
+        ({"fast": True}, r"fast compiles for one size; give size \(--resize WIDTH HEIGHT\)"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], words: str) -> None:

@@ -23,6 +23,7 @@ from s2ld.errors import S2LDError
 from s2ld.geometry.camera import resized_to_image
 from s2ld.memory import available_memory
 from s2ld.models.checkpoint import load_model
+from s2ld.models.compiled import compile_encoder
 from s2ld.models.inference import computing_in, for_inference, memory_needed
 from s2ld.models.network import S2LD
 from s2ld.pretrained import resolve
@@ -50,6 +51,7 @@ class Matcher:
         device: str | torch.device = "auto",
         size: tuple[int, int] | None = None,
         precision: str = "fp32",
+        fast: bool = False,
     ) -> None:
         """Make a copy of a network for inference on `device` (see `for_inference`), with the threshold.
 
@@ -61,9 +63,10 @@ class Matcher:
             device: a torch device, or "auto": CUDA where there is a GPU, else the CPU.
             size: exact (width, height) in resized px instead of `max_side`; rounded down to multiples of 8.
             precision: "fp32", or "bf16" for about half the time where the processor computes in bfloat16.
+            fast: compile the network for `size` now, which takes a minute or so and pays after about a thousand pairs.
 
         Raises:
-            S2LDError: an argument is out of range, or the device is not there.
+            S2LDError: an argument is out of range, the device is not there, or it cannot be compiled here.
         """
         if threshold is not None and not 0 <= threshold < 1:
             raise S2LDError(f"threshold must be in [0, 1), not {threshold}")
@@ -74,6 +77,8 @@ class Matcher:
         if size is not None and (len(size) != 2 or min(size) < MULTIPLE):
             given = " x ".join(map(str, size))
             raise S2LDError(f"size must be (width, height), at least {MULTIPLE} x {MULTIPLE} px, not {given}")
+        if fast and size is None:
+            raise S2LDError("fast compiles for one size; give size (--resize WIDTH HEIGHT) with it")
         self.device = choose_device(device)
         self._precision = partial(computing_in, precision, self.device)
         self._precision()  # refuses an unknown one
@@ -82,6 +87,9 @@ class Matcher:
             self.model.sparse_matching.threshold = float(threshold)
         self.max_side = MAX_SIDE if max_side is None else max_side
         self.size = size
+        if fast and size is not None:
+            with torch.inference_mode(), self._precision():
+                compile_encoder(self.model, self.resized_size(*size), self.device)
 
     @classmethod
     def from_pretrained(
@@ -92,6 +100,7 @@ class Matcher:
         device: str | torch.device = "auto",
         size: tuple[int, int] | None = None,
         precision: str = "fp32",
+        fast: bool = False,
     ) -> Self:
         """Load shipped weights by name or a weight file by path (.safetensors, .pt, .ckpt); see `__init__`.
 
@@ -99,7 +108,7 @@ class Matcher:
             S2LDError: no such weights, a file that cannot be read, or an argument out of range.
         """
         model, _ = load_model(resolve(name_or_path))
-        return cls(model, threshold, max_side, device, size, precision)
+        return cls(model, threshold, max_side, device, size, precision, fast)
 
     def __call__(self, image0: Any, image1: Any) -> Matches:
         """Match two images.

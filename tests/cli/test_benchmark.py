@@ -1,18 +1,29 @@
-"""`scripts/benchmark.py` on images so small that it takes seconds."""
+"""`scripts/benchmark.py` and its section `pair` on images so small that it takes seconds."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from s2ld.cli import benchmark
-from s2ld.cli.benchmark import KEYS, Measured, main, script, to_table
+from s2ld.cli.bench.pair import KEYS, Measured, measure, to_table
+from s2ld.cli.bench.sections import SECTIONS, Section, outcome_table, run
+from s2ld.cli.benchmark import main, script
+from s2ld.errors import S2LDError
 from s2ld.evaluation import timing
+from s2ld.evaluation.outcome import Outcome
+from s2ld.evaluation.own_process import STATUS, run_alone
 
-TINY = ["--size", "64", "64", "--rounds", "1", "--matches", "4", "--threads", "1"]
+TINY = ["--sections", "pair", "--size", "64", "64", "--rounds", "1", "--matches", "4", "--threads", "1"]
 
 
 def test_keys_are_those_of_the_rows_and_the_yardstick_comes_first() -> None:
@@ -25,20 +36,106 @@ def test_keys_are_those_of_the_rows_and_the_yardstick_comes_first() -> None:
 
 
 def test_rows_protocol_and_file_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = main([*TINY, "--rows", "lite", "--no-memory", "--stages", "--json", str(tmp_path / "out.json")])
+    content, left_out = main([*TINY, "--rows", "lite", "--no-memory", "--stages", "--json", str(tmp_path / "out.json")])
     printed = capsys.readouterr().out
-    assert [row.key for row in rows] == ["loftr", "lite"]
-    assert rows[0].ratio == 1
-    assert all(row.seconds > 0 for row in rows)
+    rows = content["pair"]["rows"]
+    assert left_out == 0
+    assert [row["key"] for row in rows] == ["loftr", "lite"]
+    assert rows[0]["ratio"] == 1
+    assert all(row["seconds"] > 0 for row in rows)
     for part in ("64x64 px", "1 thread(s)", "4 evenly spread", "1 rounds", "| S2LD-Lite"):
         assert part in printed
     assert printed.count("| sparse matching ") == 2
+    assert json.loads((tmp_path / "out.json").read_text()) == content
+    assert rows[1]["holds"] == {"time": rows[1]["ratio"] <= 0.05, "memory": None}
+
+
+def measure_nothing(threads: int, rounds: int) -> list[Outcome]:
+    """Nothing.
+
+    In no time.
+
+    Raises:
+        S2LDError: never.
+    """
+    return [Outcome("threads", threads, "", 2), Outcome("rounds", rounds, "runs", 9, at_least=True, note="counted")]
+
+
+def refuse() -> list[Outcome]:
+    raise S2LDError("nothing is installed")
+
+
+def fake_sections(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    sections = {name: Section(f"title of {name}", f"{__name__}:{name}", 0) for name in names}
+    monkeypatch.setattr(benchmark, "SECTIONS", sections)
+
+
+def test_every_section_has_its_function_and_says_its_protocol() -> None:
+    for key, section in SECTIONS.items():
+        module, _, name = section.function.partition(":")
+        function = getattr(importlib.import_module(module), name)
+        assert key == "pair" or inspect.signature(function).return_annotation == "list[Outcome]"
+        assert key == "pair" or function.__doc__
+
+
+def test_a_section_takes_the_options_that_it_names() -> None:
+    section = Section("", f"{__name__}:measure_nothing", 0)
+    report = run(section, {"threads": 3, "rounds": 7, "picture": None})
+    assert report.protocol == ["Nothing.", "In no time."]
+    assert [outcome.value for outcome in report.outcomes] == [3, 7]
+    assert [outcome["holds"] for outcome in report.content()["outcomes"]] == [False, False]
+
+
+def test_what_cannot_be_run_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_sections(monkeypatch, "refuse", "measure_nothing")
+    assert script(["--threads", "1", "--json", str(tmp_path / "out.json")]) == 1
+    printed = capsys.readouterr().out
+    assert "left out: nothing is installed" in printed
+    assert "## measure_nothing: title of measure_nothing" in printed
     content = json.loads((tmp_path / "out.json").read_text())
-    assert [row["seconds"] for row in content["rows"]] == [row.seconds for row in rows]
-    assert content["rows"][1]["holds"] == {"time": rows[1].ratio <= 0.05, "memory": None}
+    assert content["refuse"] == {"left_out": "nothing is installed"}
+    assert content["measure_nothing"]["outcomes"][0]["value"] == 1
+    assert script(["--threads", "1", "--sections", "measure_nothing"]) == 0
+    assert "refuse" not in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not timing.STATUS.exists(), reason="Linux tells the peak")
+def test_outcomes_as_a_table() -> None:
+    outcomes = [
+        Outcome("a", 2.34567, "s", 3),
+        Outcome("b", None, "MB", 3000, note="not here"),
+        Outcome("c", 12345.6, "MB", 3000),
+        Outcome("d", 20, "", 20, at_least=True),
+        Outcome("e", 0.5, ""),
+    ]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in outcome_table(outcomes).splitlines()]
+    assert cells[2:] == [
+        ["a", "2.35 s", "at most 3 s", "yes", ""],
+        ["b", "-", "at most 3,000 MB", "-", "not here"],
+        ["c", "12,346 MB", "at most 3,000 MB", "no", ""],
+        ["d", "20", "at least 20", "yes", ""],
+        ["e", "0.5", "-", "-", ""],
+    ]
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; from s2ld.cli.benchmark import build_parser; build_parser(); print('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "False"
+
+
+def end_badly() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_one_line() -> None:
+    with pytest.raises(S2LDError, match="was killed"):
+        run_alone(end_badly)
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="Linux tells the peak")
 def test_peak_memory_is_that_of_a_process_that_knows_nothing_of_this_one() -> None:
     held = torch.zeros(2**28)  # 1 GB, all of it in memory
     peak = timing.peak_memory("lite", (64, 64), 4, 1)
@@ -56,7 +153,7 @@ def test_memory_by_share_of_the_yardstick(monkeypatch: pytest.MonkeyPatch) -> No
         "s2ld.evaluation.benchmark.time_interleaved", lambda rows, *_: {key: [1.0, 2.0] for key in peaks}
     )
     args = benchmark.build_parser().parse_args(TINY)
-    paper = benchmark.measure(["loftr", "paper"], args, 1)[1]
+    paper = measure(["loftr", "paper"], args, 1)[1]
     assert (paper.ratio, paper.seconds, paper.memory_target) == (1, 1.5, 600)
     assert paper.verdicts() == (True, False)
 
@@ -101,6 +198,9 @@ def test_bad_input_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) 
     for extra, said in (
         (["--rounds", "0"], "--rounds"),
         (["--rows", "paper,light"], "'light'"),
+        (["--sections", "pair,small"], "'small'"),
+        (["--matches", "0"], "--matches"),
+        (["--picture", "growth.bmp"], "must end in .png, .svg, .pdf"),
         (["--size", "60", "480"], "multiples of 8"),
         (["--size", "32", "480"], "at least 64"),
     ):

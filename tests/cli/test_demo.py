@@ -231,6 +231,7 @@ BAD = [
     (["a/1.png", "b/1.jpg", "--device", "toaster"], "device 'toaster'"),
     (["a/1.png", "b/1.jpg", "--resize", "1", "2", "3"], "one or two numbers"),
     (["a/1.png", "b/1.jpg", "--resize", "0"], "at least 8"),
+    (["a/1.png", "b/1.jpg", "--resize", "64", "--fast"], "give size (--resize WIDTH HEIGHT)"),
     (["a/1.png", "b/1.jpg", "--output", "a/notes.txt"], "cannot create this output folder"),
     (["a/1.png", "b/1.jpg", "--weight", "./weights/s2ld-e2e-inference.pt"], "drive.google.com"),
     (["a/1.png", "b/1.jpg", "--weight", "a/notes.txt"], "notes.txt"),

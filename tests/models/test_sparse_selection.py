@@ -55,10 +55,12 @@ def both(
     return module.match(*x, *grids, *masks), module.select(module(*x, *flat), *grids, *masks)
 
 
-@pytest.mark.parametrize("block", [1, 1000, 2**20])
+@pytest.mark.parametrize(("block", "width"), [(1, 1000), (1000, 1000), (2**20, 1000), (700, 33), (60, 7)])
 @pytest.mark.parametrize("threshold", [0.0, 0.005, 0.01, 0.2, 0.5])
-def test_agrees_with_the_matrix(threshold: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sparse_selection.BLOCK, "cpu", block)  # a row at a time, some rows, all at once
+def test_agrees_with_the_matrix(threshold: float, block: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row at a time, some rows, all at once; all columns or some."""
+    monkeypatch.setattr(sparse_selection, "BLOCK", block)
+    monkeypatch.setattr(sparse_selection, "WIDTH", width)
     grids = (12, 15), (13, 11)
     fast, slow = both(matching(threshold), descriptors(2, *grids), grids)
     assert len(slow) > 20
@@ -105,6 +107,20 @@ def test_what_float32_cannot_hold_goes_another_way(monkeypatch: pytest.MonkeyPat
     assert_agree(dual_softmax_matches(x0, x1, 0.1, 0.2), expected)
 
 
+@pytest.mark.parametrize("threshold", [0.01, 0.1])
+def test_no_more_is_kept_than_shares_above_the_threshold(threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that memory stays below 1 / threshold cells a row, whatever seemed large among the first columns."""
+    monkeypatch.setattr(sparse_selection, "WIDTH", 7)
+    x0, x1 = (x[0] for x in descriptors(1, (8, 9), (9, 7), scale=0.7))
+    shares = sparse_selection._large_shares(x0, x1, threshold)
+    weight = (x0 @ x1.T).exp2()
+    expected = (weight > threshold * weight.sum(1, keepdim=True)).nonzero()
+    assert shares is not None
+    assert 40 < len(expected) < len(x0) / threshold
+    kept = torch.stack([shares.row, shares.column], 1)
+    assert sorted(kept.tolist()) == expected.tolist()
+
+
 def test_weak_rows_beside_strong_ones_are_not_lost_to_underflow() -> None:
     x0 = torch.diag(torch.tensor([20.0, 6.0, 1.0, 1.5])).repeat(1, 4)[None]
     similarity = x0[0] @ x0[0].T / (CHANNELS * 0.1)
@@ -115,8 +131,11 @@ def test_weak_rows_beside_strong_ones_are_not_lost_to_underflow() -> None:
     ))  # fmt: skip
 
 
+@pytest.mark.parametrize(("block", "width"), [(2**20, 1000), (4, 2), (1, 1)])
 @pytest.mark.parametrize("threshold", [0.0, 0.01, 0.1])
-def test_of_equals_the_first_matches(threshold: float) -> None:
+def test_of_equals_the_first_matches(threshold: float, block: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparse_selection, "BLOCK", block)
+    monkeypatch.setattr(sparse_selection, "WIDTH", width)
     module = matching(threshold, "MODEL.MATCH.BORDER", "0")
     eye = torch.eye(4, CHANNELS)[None] * 8
     twice = eye[:, [0, 1, 1, 2, 0, 3]]  # whole numbers, so that no order of summation matters

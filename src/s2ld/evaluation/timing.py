@@ -6,10 +6,8 @@ then so many matches as asked for, spread evenly over both images, take the plac
 
 from __future__ import annotations
 
-import multiprocessing
 import platform
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 
 from s2ld.config import defaults
 from s2ld.errors import S2LDError
+from s2ld.evaluation.own_process import own_peak, run_alone
 from s2ld.models.checkpoint import load_model
 from s2ld.models.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
@@ -29,7 +28,6 @@ Match = Callable[[ImageBatch, ImageBatch], "Points"]
 YARDSTICK = "loftr"
 """Key of the row that the others are compared with."""
 CELL = 8  # px, of LoFTR too
-STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -79,22 +77,16 @@ def peak_memory(key: str, size: tuple[int, int], matches: int, threads: int) -> 
 
     Python and PyTorch themselves are part of it. None where the system does not tell (it is Linux that does).
     """
-    if not STATUS.exists():
-        return None
-    # "spawn": a forked process would begin with what this one holds
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_own_peak, key, size, matches, threads).result()
+    return run_alone(_peak, key, size, matches, threads)
 
 
-def _own_peak(key: str, size: tuple[int, int], matches: int, threads: int) -> float:
+def _peak(key: str, size: tuple[int, int], matches: int, threads: int) -> float | None:
     torch.set_num_threads(threads)
     match = ROWS[key].build(matches)
     with torch.inference_mode():
         for seed in range(2):
             match(*noise(size, seed))
-    # not ru_maxrss, which a process takes over from the one that starts it
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e6
+    return own_peak()
 
 
 def describe_cpu() -> str:

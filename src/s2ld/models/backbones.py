@@ -51,8 +51,8 @@ class ResNetFPN(nn.Module):
         x3 = self.layer3(x2)
         coarse = self.layer3_outconv(x3)
         x2 = self.layer2_outconv2(self.layer2_outconv(x2).add_(_upsample(coarse)))
-        fine = self.layer1_outconv2(self.layer1_outconv(x1).add_(_upsample(x2)))
-        return Features(coarse, fine)
+        x1 = self.layer1_outconv(x1).add_(_upsample(x2))  # by the same name, so that the map before goes
+        return Features(coarse, self.layer1_outconv2(x1))
 
 
 class LiteBackbone(nn.Module):

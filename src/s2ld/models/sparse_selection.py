@@ -16,8 +16,8 @@ from torch import Tensor
 
 from s2ld.types import CoarseMatches
 
-BLOCK = {"cpu": 2**20}  # similarities held at a time: some MiB, between the second and third level of caches
-BLOCK_ELSEWHERE = 2**26  # accelerators: few launches
+BLOCK = 2**20  # similarities held at a time: some MiB, between the second and third level of caches
+WIDTH = 5000  # columns of these at most, so that there are rows enough for a fast product; 640 x 480 px have 4800 cells
 SPARSE = 0.01  # from this threshold on, cells above it are few: at most its inverse a row
 REACH = 80.0  # bits: sums of up to 2^20 powers between 2^-80 and 2^80 neither overflow nor underflow in float32
 WORD = 8  # bytes: masks are searched for non-zero words first
@@ -32,9 +32,9 @@ class _Shares:
     columns: Tensor
     """(S,) sum of each column."""
     row: Tensor
-    """(K,) int64, ascending: where a cell makes up more than the threshold of its row."""
+    """(K,) int64: where a cell makes up more than the threshold of its row, in an order ..."""
     column: Tensor
-    """(K,) int64, ascending within a row."""
+    """(K,) int64: ... that ascends among the cells of a row and among those of a column."""
     weight: Tensor
     """(K,) the exponential there."""
 
@@ -89,49 +89,71 @@ def _match(x0: Tensor, x1: Tensor, threshold: float) -> tuple[Tensor, Tensor, Te
         return nothing, nothing, x0.new_zeros(0)
     shares = _large_shares(x0, x1, threshold) if threshold >= SPARSE else None
     row, column, confidence = _best_of_all(x0, x1) if shares is None else _best_of_few(shares)
-    good = confidence > threshold
+    good = (confidence > threshold).nonzero()[:, 0]
+    good = good[row[good].argsort()]
     return row[good], column[good], confidence[good]
 
 
-def _blocks(x0: Tensor, x1: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the similarities (B, S) of some rows at a time, in memory that the next ones take."""
-    size = max(1, BLOCK.get(x0.device.type, BLOCK_ELSEWHERE) // len(x1))
-    keys = x1.T.contiguous()
-    memory = x0.new_empty(min(size, len(x0)), len(x1))
-    for first in range(0, len(x0), size):
-        queries = x0[first : first + size]
-        yield slice(first, first + len(queries)), torch.mm(queries, keys, out=memory[: len(queries)])
+class _Tiles:
+    """The similarities of some rows with some columns at a time, and what else a tile takes, in memory used again.
+
+    Nothing of a tile's size is allocated for each of them: between the few that is kept such pieces would leave holes.
+    """
+
+    def __init__(self, x0: Tensor, x1: Tensor) -> None:
+        self.x0, self.x1 = x0, x1
+        columns = -(-len(x1) // -(-len(x1) // WIDTH))  # even parts
+        rows = min(len(x0), max(1, BLOCK // columns))
+        self.rows = [slice(first, min(first + rows, len(x0))) for first in range(0, len(x0), rows)]
+        self.columns = [slice(first, min(first + columns, len(x1))) for first in range(0, len(x1), columns)]
+        self._keys = [x1[tile].T.contiguous() for tile in self.columns]
+        self._similarity, self._chosen = x0.new_empty(rows * columns), x0.new_empty(rows * columns)
+        self._mask = torch.empty(rows * -(-columns // WORD) * WORD, dtype=torch.bool, device=x0.device)
+
+    def of(self, part: slice) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the similarities (B, T) of rows with some columns, which last until the next ones."""
+        queries = self.x0[part]
+        for tile, keys in zip(self.columns, self._keys, strict=True):
+            memory = self._similarity[: len(queries) * keys.shape[1]].view(len(queries), keys.shape[1])
+            yield tile, torch.mm(queries, keys, out=memory)
+
+    def above(self, weight: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+        """Find where (B, T) exceeds the limit (B,) of its row → (K,) rows and columns, in order."""
+        columns, words = weight.shape[1], -(-weight.shape[1] // WORD)
+        rows = (weight.amax(1) > limit).nonzero()[:, 0]
+        chosen = self._chosen[: len(rows) * columns].view(len(rows), columns)
+        # a mask is dear to search byte by byte and nearly empty: find words that are not zero, then the bytes in them
+        mask = self._mask[: len(rows) * words * WORD].view(len(rows), words * WORD)
+        mask[:, columns:] = False
+        torch.gt(torch.index_select(weight, 0, rows, out=chosen), limit[rows, None], out=mask[:, :columns])
+        at, word = mask.view(torch.int64).nonzero(as_tuple=True)
+        which, byte = mask.view(len(rows), words, WORD)[at, word].nonzero(as_tuple=True)
+        return rows[at[which]], word[which] * WORD + byte
 
 
 def _large_shares(x0: Tensor, x1: Tensor, threshold: float) -> _Shares | None:
     """Sum exponentials and find the large ones; None where float32 cannot hold what similarities span."""
     # no similarity exceeds the product of the lengths, so that no power exceeds 2^REACH
     shift = max(0.0, float(x0.norm(dim=1).max() * x1.norm(dim=1).max()) - REACH)
-    rows, columns = x0.new_empty(len(x0)), x0.new_zeros(len(x1))
-    kept = []
-    for part, similarity in _blocks(x0, x1):
-        weight = (similarity.sub_(shift) if shift else similarity).exp2_()
-        rows[part] = weight.sum(1)
-        columns += weight.sum(0)
-        row, column = _above(weight, threshold * rows[part])
-        kept.append((row + part.start, column, weight[row, column]))
+    rows, columns = x0.new_zeros(len(x0)), x0.new_zeros(len(x1))
+    tiles, kept = _Tiles(x0, x1), []
+    for part in tiles.rows:
+        likely = []
+        for tile, similarity in tiles.of(part):
+            weight = (similarity.sub_(shift) if shift else similarity).exp2_()
+            rows[part] += weight.sum(1)
+            columns[tile] += weight.sum(0)
+            # shares of the columns so far, of which there are at most 1 / threshold a row and tile
+            row, column = tiles.above(weight, threshold * rows[part])
+            likely.append((row + part.start, column + tile.start, weight[row, column]))
+        row, column, large = (torch.cat(parts) for parts in zip(*likely, strict=True))
+        few = (large > threshold * rows[row]).nonzero()[:, 0]
+        kept.append((row[few], column[few], large[few]))
     # then what underflow took is below the rounding of every sum; never true of NaN
     if not bool(torch.minimum(rows.min(), columns.min()) >= 2.0**-REACH):
         return None
     row, column, large = (torch.cat(parts) for parts in zip(*kept, strict=True))
     return _Shares(rows, columns, row, column, large)
-
-
-def _above(weight: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
-    """Find where (B, S) exceeds the limit (B,) of its row → (K,) rows and columns, in order."""
-    columns, words = weight.shape[1], -(-weight.shape[1] // WORD)
-    rows = (weight.amax(1) > limit).nonzero()[:, 0]
-    # a mask is dear to search byte by byte and nearly empty: find the words that are not zero, then the bytes in them
-    mask = torch.zeros(len(rows), words * WORD, dtype=torch.bool, device=weight.device)
-    torch.gt(weight.index_select(0, rows), limit[rows, None], out=mask[:, :columns])
-    at, word = mask.view(torch.int64).nonzero(as_tuple=True)
-    which, byte = mask.view(len(rows), words, WORD)[at, word].nonzero(as_tuple=True)
-    return rows[at[which]], word[which] * WORD + byte
 
 
 def _best_of_few(shares: _Shares) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,23 +175,30 @@ def first_best(group: Tensor, value: Tensor, groups: int) -> Tensor:
 
 def _best_of_all(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Choose mutual nearest neighbours among all cells, in two runs over them, whatever similarities span."""
-    rows, columns = x0.new_empty(len(x0)), x0.new_full((len(x1),), -torch.inf)
-    for part, similarity in _blocks(x0, x1):
-        rows[part] = _log_sum(similarity, 1)
-        columns = torch.logaddexp2(columns, _log_sum(similarity, 0))
-    best0, partner0 = torch.empty_like(rows), torch.empty_like(rows, dtype=torch.int64)
+    tiles = _Tiles(x0, x1)
+    rows, columns = x0.new_full((len(x0),), -torch.inf), x0.new_full((len(x1),), -torch.inf)
+    for part in tiles.rows:
+        for tile, similarity in tiles.of(part):
+            rows[part] = torch.logaddexp2(rows[part], _log_sum(similarity, 1))
+            columns[tile] = torch.logaddexp2(columns[tile], _log_sum(similarity, 0))
+    best0, partner0 = torch.full_like(rows, -1.0), torch.zeros_like(rows, dtype=torch.int64)
     best1, partner1 = torch.full_like(columns, -1.0), torch.zeros_like(columns, dtype=torch.int64)
-    for part, similarity in _blocks(x0, x1):
-        share0 = similarity - rows[part, None]
-        confidence = share0.add_(similarity.sub_(columns)).exp2_()
-        best0[part], partner0[part] = confidence.max(1)
-        best, partner = confidence.max(0)
-        better = best > best1
-        best1 = torch.where(better, best, best1)
-        partner1 = torch.where(better, partner + part.start, partner1)
+    for part in tiles.rows:
+        for tile, similarity in tiles.of(part):
+            share0 = similarity - rows[part, None]
+            confidence = share0.add_(similarity.sub_(columns[tile])).exp2_()
+            _keep_better(best0[part], partner0[part], *confidence.max(1), tile.start)
+            _keep_better(best1[tile], partner1[tile], *confidence.max(0), part.start)
     row = torch.arange(len(best0), device=best0.device)
     mutual = partner1[partner0] == row
     return row[mutual], partner0[mutual], best0[mutual]
+
+
+def _keep_better(best: Tensor, partner: Tensor, value: Tensor, index: Tensor, start: int) -> None:
+    """Put values that are larger, and their `index` from `start` on, in place of those before; equal ones stay."""
+    better = value > best
+    best.copy_(torch.where(better, value, best))
+    partner.copy_(torch.where(better, index + start, partner))
 
 
 def _log_sum(similarity: Tensor, axis: int) -> Tensor:

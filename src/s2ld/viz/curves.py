@@ -94,5 +94,33 @@ def draw_learning(panels: Mapping[str, Mapping[str, tuple[FloatArray, FloatArray
     return figure
 
 
+def draw_growth(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    ticks: Mapping[float, str],
+    label: str,
+    value_label: str,
+) -> Figure:
+    """Draw how values grow with x, both by their logarithms, beside a dashed line of values that grow as x does.
+
+    Args:
+        curves: x ascending and values, positive, by the text in the legend.
+        ticks: texts at places of x.
+        label: name and unit of x.
+        value_label: name and unit of the values.
+    """
+    figure = _figure()
+    axes = figure.add_subplot()
+    for number, (name, (x, values)) in enumerate(curves.items()):
+        axes.plot(x, values, label=name, marker="o", color=f"C{number}")
+        ends = np.array([x[0], x[-1]])
+        axes.plot(ends, values[0] * ends / ends[0], color=f"C{number}", linestyle="--", linewidth=0.8)
+    axes.set(xscale="log", yscale="log", xlabel=label, ylabel=value_label)
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
+    axes.set_title("dashed: in proportion", fontsize=8)
+    axes.legend(fontsize=8)
+    return figure
+
+
 def _figure(rows: int = 1) -> Figure:
     return Figure(figsize=(6, 4 if rows == 1 else 2.5 * rows), dpi=120, layout="constrained")

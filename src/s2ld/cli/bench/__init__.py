@@ -1,0 +1,1 @@
+"""The sections of `scripts/benchmark.py`, a module each; `sections` lists them."""
