@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,16 @@ def test_every_section_has_its_function_and_says_its_protocol() -> None:
         function = getattr(importlib.import_module(module), name)
         assert key == "pair" or inspect.signature(function).return_annotation == "list[Outcome]"
         assert key == "pair" or function.__doc__
+        needed = {name for name, one in inspect.signature(function).parameters.items() if one.default is one.empty}
+        assert key == "pair" or needed <= {"threads", "rounds"}
+
+
+def test_sections_whose_rounds_take_minutes_do_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_sections(monkeypatch, "measure_nothing")
+    monkeypatch.setattr(benchmark, "SECTIONS", {"slow": replace(benchmark.SECTIONS["measure_nothing"], most_rounds=2)})
+    for asked, done in ((5, 2), (1, 1)):
+        content, _ = main(["--sections", "slow", "--threads", "1", "--rounds", str(asked)])
+        assert [one["value"] for one in content["slow"]["outcomes"] if one["title"] == "rounds"] == [done]
 
 
 def test_a_section_takes_the_options_that_it_names() -> None:

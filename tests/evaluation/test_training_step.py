@@ -47,7 +47,7 @@ def test_the_gradient_differs_as_a_whole_and_at_its_worst() -> None:
 
 
 def test_training_outcomes_have_their_targets() -> None:
-    outcomes = measure_training((96, 64), 1, 1, small())
+    outcomes = measure_training(1, 1, (96, 64), small())
     asked = [(outcome.target, outcome.at_least) for outcome in outcomes if outcome.target is not None]
     assert asked == 2 * [(1.5, True), (0.5, False)]
     assert len({outcome.title for outcome in outcomes}) == len(outcomes) == 2 + 2 * 5

@@ -20,10 +20,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
-    lines = [
-        f"{key}: {section.title}, about {section.minutes:g} min{'' if section.default else ' (only by name)'}"
-        for key, section in SECTIONS.items()
-    ]
+    lines = [f"{key}: {section.title}, about {section.minutes:g} min" for key, section in SECTIONS.items()]
     parser = argparse.ArgumentParser(
         prog="benchmark.py",
         description="Time and memory of our networks, in sections, against their targets. Nothing is downloaded: "
@@ -33,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--sections",
-        default=",".join(key for key, section in SECTIONS.items() if section.default),
+        default=",".join(SECTIONS),
         metavar="A,B",
         help="what to measure (default: %(default)s)",
     )
@@ -92,14 +89,16 @@ def _machine(threads: int) -> str:
 
     from s2ld.evaluation.timing import describe_cpu
 
-    return f"{describe_cpu()}; {describe_machine(torch.device('cpu'), threads)}"
+    gpu = f"; {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}" if torch.cuda.is_available() else ""
+    return f"{describe_cpu()}; {describe_machine(torch.device('cpu'), threads)}{gpu}"
 
 
 def _measure(key: str, args: argparse.Namespace, threads: int) -> dict[str, Any]:
     if key == PAIR:
         lines, rows = pair.run(args, threads)
         return {"protocol": lines, "rows": [row.content() for row in rows]}
-    report = run(SECTIONS[key], {"threads": threads, "rounds": args.rounds, "picture": args.picture})
+    rounds = min(args.rounds, SECTIONS[key].most_rounds or args.rounds)
+    report = run(SECTIONS[key], {"threads": threads, "rounds": rounds, "picture": args.picture})
     print("\n".join(f"  {line}" for line in report.protocol), outcome_table(report.outcomes), sep="\n\n", flush=True)
     return report.content()
 

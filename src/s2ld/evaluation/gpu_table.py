@@ -97,7 +97,12 @@ def measure_gpu(
     modes: Sequence[Mode] = MODES,
     seconds: float = 0.3,
 ) -> list[Outcome]:
-    """Measure all modes, and compare two of them with their targets, at the first size and the largest batch.
+    """Both configurations in all modes beside LoFTR, and the two targets, at the first size and the largest batch.
+
+    images: noise on the GPU; points stay there; 1000 evenly spread matches a pair for every fine stage.
+    time: by the clock, from one wait for the GPU to the next, median of 5 loops of many passes after 3 passes.
+    memory: most bytes of PyTorch's tensors at a time, weights and images too, CUDA's own not.
+    bfloat16: by autocast; what stays float32 is not rounded to TF32.
 
     Args:
         matches: a pair, that every fine stage gets.
@@ -116,20 +121,6 @@ def measure_gpu(
         speeds.append(_measure(mode, size, batch, matches, device, meter, seconds))
     rows = [_row(speed, speeds) for speed in speeds]
     return rows + _targets(speeds, sizes[0], max(batches), "not measured")
-
-
-def gpu_protocol(matches: int, device: torch.device) -> list[str]:
-    """Return what the numbers depend on, a line each."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
-    return [
-        f"GPU: {name}; PyTorch {torch.__version__}, CUDA {torch.version.cuda}",
-        "images: noise on the GPU; points stay there",
-        f"matches: {matches} evenly spread ones a pair for every fine stage, whatever the sparse stage found",
-        f"time: by the clock, from one wait for the GPU to the next, median of {LOOPS} loops of many passes after "
-        f"{WARM_UP} passes",
-        "memory: most bytes of PyTorch's tensors at a time, weights and images too, CUDA's own not",
-        "bfloat16: by autocast, what stays float32 is not rounded to TF32",
-    ]
 
 
 def _measure(

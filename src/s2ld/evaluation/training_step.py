@@ -28,6 +28,8 @@ from s2ld.training.quiet import quiet_lightning
 from s2ld.training.slow_step import SlowS2LDModule
 from s2ld.training.throughput import source_rate
 
+SIZE = (640, 640)
+"""Width and height, px."""
 FASTER = 1.5
 """How many times as fast as the slow step the real one should be."""
 MEMORY = 0.5
@@ -57,7 +59,7 @@ class StepRun:
 
 
 def measure_training(
-    size: tuple[int, int], rounds: int, threads: int, config: CN | None = None, pairs: int = 1
+    rounds: int, threads: int, size: tuple[int, int] = SIZE, config: CN | None = None, pairs: int = 1
 ) -> list[Outcome]:
     """Measure a training step in float32 beside the slow reference (`s2ld.training.slow_step`) on the CPU.
 
@@ -68,9 +70,9 @@ def measure_training(
     medians over the rounds of the ratios within a round, other numbers medians.
 
     Args:
-        size: width and height of the images, px, multiples of 8.
         rounds: at least 1; a step of the paper configuration at 640×640 takes about a minute.
         threads: of PyTorch.
+        size: width and height of the images, px, multiples of 8.
         config: the whole config; by default the paper configuration with dense supervision.
         pairs: pairs a step.
 
@@ -129,7 +131,7 @@ def gradient_difference(
     return together, apart[worst] / max(size[worst], 1e-6 * whole), worst
 
 
-def measure_loading(size: tuple[int, int], pairs: int = 32) -> list[Outcome]:
+def measure_loading(size: tuple[int, int] = SIZE, pairs: int = 32) -> list[Outcome]:
     """Measure how many training pairs a second one loader process brings, with one thread, depth reading included.
 
     The pairs are rendered scenes that are first written in MegaDepth's form into a temporary folder: JPEG photographs

@@ -24,18 +24,21 @@ class Section:
     parameters for (threads, rounds, picture), and the text of its docstring above `Args:` is the protocol."""
     minutes: float
     """About what it takes on two cores that do nothing else."""
-    default: bool = True
-    """Whether it is run when --sections does not say what."""
+    most_rounds: int | None = None
+    """Of those that --rounds asks for, where one takes minutes."""
 
 
 SECTIONS: Mapping[str, Section] = {
     PAIR: Section("one pair beside kornia's LoFTR", "s2ld.cli.bench.pair:measure", 3.5),
     "large": Section("large images", "s2ld.cli.bench.large:measure", 3),
-    "largest": Section("the paper configuration at 3200x2400", "s2ld.cli.bench.large:measure_largest", 8, False),
+    "largest": Section("the paper configuration at 3200x2400", "s2ld.cli.bench.large:measure_largest", 8),
     "start": Section("from the start of a process to the first match", "s2ld.cli.bench.start:measure", 0.5),
     "many": Section("many pairs of few images", "s2ld.cli.bench.many:measure", 1.5),
     "fast": Section("compiled for one size", "s2ld.cli.bench.fast:measure", 1),
     "onnx": Section("ONNX files", "s2ld.cli.bench.onnx:measure", 3),
+    "loading": Section("pairs that a loader brings", "s2ld.evaluation.training_step:measure_loading", 1),
+    "training": Section("training step", "s2ld.evaluation.training_step:measure_training", 8, most_rounds=2),
+    "gpu": Section("on a GPU", "s2ld.evaluation.gpu_table:measure_gpu", 10),
 }
 """By name on the command line, in the order in which they are run; `PAIR` has a table and options of its own."""
 
