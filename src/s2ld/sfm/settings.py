@@ -1,0 +1,30 @@
+"""What building a data set can be told: a config tree of its own, so that it does not travel in weight files."""
+
+from __future__ import annotations
+
+from yacs.config import CfgNode as CN
+
+
+def build_defaults() -> CN:
+    """Return a fresh, mutable copy of the default tree of `scripts/build_dataset.py`."""
+    c = CN()
+    c.SEED = 0  # of the mapper, of which pairs are drawn and of the split
+    c.MAX_SIDE = 800  # longer side of the undistorted images, px
+    c.MIN_IMAGES = 4  # a model of fewer is no scene
+    c.SFM = CN()
+    c.SFM.MAX_SIDE = 1600  # longer side of the photographs in which features are found, px
+    c.SFM.FEATURES = 8192  # SIFT features a photograph
+    c.SFM.EXHAUSTIVE = 80  # up to so many photographs all pairs are matched, above it those that look alike
+    c.SFM.PARTNERS = 20  # most alike photographs that each one is matched with
+    c.SFM.SHARE_CAMERAS = True  # photographs of one size, camera and focal length by EXIF have one camera
+    c.PAIRS = CN()
+    c.PAIRS.OVERLAP = [0.1, 0.3, 0.5, 0.8]  # edges of the bins of overlap that pairs are drawn from evenly
+    c.PAIRS.PER_IMAGE = 30  # pairs that an image is in at most
+    c.PAIRS.MAX_ANGLE = 60.0  # degrees: pairs of a wider triangulation angle only where room is left
+    c.PAIRS.GRID = 5  # px between the points that overlap is measured at
+    c.PAIRS.TOLERANCE = 0.05  # relative difference of depth up to which two images see one surface
+    c.SPLIT = CN()
+    c.SPLIT.VAL = 0.1  # share of the places that validate, one at least
+    c.SPLIT.TEST = 0.1  # share of the places that test, one at least
+    c.SPLIT.HELD_OUT = 0.2  # where there is one place: share of its images that training does not see
+    return c
