@@ -24,8 +24,10 @@ from s2ld.mvs.options import SweepOptions
 
 VOLUME = 2**24
 """Scores that are held at a time (pixels x planes): larger images are swept in strips of rows."""
-BLOCK = 2**20
+BLOCK = 2**19
 """Samples that are compared at a time: what fits into caches."""
+NEAREST = 1e-6
+"""Least z of a plane in a source, relative to the reference's: nearer ones go out of any image."""
 SAME_PEAK = 2
 """Planes within which two maxima are one."""
 
@@ -57,7 +59,7 @@ class _Source:
     """A source image and its homographies, to the normalised coordinates of `grid_sample`."""
 
     grey: Tensor
-    """(1, 1, H, W), less its mean."""
+    """(1, 1, H, W), less its mean; the outermost px are NaN, and with them whatever is sampled outside."""
     at_infinity: Tensor
     """(3, 3) N K_s R K_r^-1."""
     parallax: Tensor
@@ -126,8 +128,9 @@ def _prepare(reference: SweepView, source: SweepView) -> _Source:
         [[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]], dtype=torch.float64
     )
     at_infinity, parallax = _homography(reference, source)
-    grey = (source.grey - source.grey.mean())[None, None]
-    return _Source(grey, (normalise @ at_infinity).to(grey), (normalise @ parallax).to(grey))
+    grey = torch.full_like(source.grey, torch.nan)
+    grey[1:-1, 1:-1] = (source.grey - source.grey.mean())[1:-1, 1:-1]
+    return _Source(grey[None, None], (normalise @ at_infinity).to(grey), (normalise @ parallax).to(grey))
 
 
 def _scores(
@@ -152,29 +155,25 @@ def _scores(
         block = planes[first : first + step]
         best: list[Tensor] = []
         for source, rotated in zip(sources, at_infinity, strict=True):
-            warped, inside = _warp(source, rotated, block, options.window // 2)
+            warped = _warp(source, rotated, block)
             mean_warped = window_sums(warped, options.window) / area
             variance = (window_sums(warped.square(), options.window) / area - mean_warped.square()).clamp_min(floor)
             score = window_sums(warped * strip, options.window) / area - mean * mean_warped
             score = score * inverse_deviation * variance.rsqrt()
-            best = _keep_best(best, torch.where(inside, score, -1.0), best_views)
+            best = _keep_best(best, score.nan_to_num_(-1.0), best_views)
         scores[first : first + step] = torch.stack(best).mean(0)
     return scores
 
 
-def _warp(source: _Source, rotated: Tensor, planes: Tensor, margin: int) -> tuple[Tensor, Tensor]:
-    """Return the source at each plane (D, h, w), and whether the centre of each whole window is inside it."""
-    along = planes[:, None, None] * source.parallax[:, None, None, None]
-    z = rotated[2] + along[2]
-    front = z > 0
-    inverse = torch.where(front, z, 1.0).reciprocal_()
-    grid = torch.stack([(rotated[0] + along[0]) * inverse, (rotated[1] + along[1]) * inverse], -1)
+def _warp(source: _Source, rotated: Tensor, planes: Tensor) -> Tensor:
+    """Return the source at each plane, (D, h, w), NaN outside it and where the plane is behind it."""
+    x, y, z = (axis + planes[:, None, None] * along for axis, along in zip(rotated, source.parallax, strict=True))
+    inverse = z.clamp_min_(NEAREST).reciprocal_()
+    grid = x.new_empty(*x.shape, 2)
+    torch.mul(x, inverse, out=grid[..., 0])
+    torch.mul(y, inverse, out=grid[..., 1])
     image = source.grey.expand(len(planes), -1, -1, -1)
-    warped = torch.nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=False)[:, 0]
-    inner = slice(margin, rotated.shape[1] - margin), slice(margin, rotated.shape[2] - margin)
-    centres = grid[:, inner[0], inner[1]]
-    inside = front[:, inner[0], inner[1]] & (centres[..., 0].abs() < 1) & (centres[..., 1].abs() < 1)
-    return warped, inside
+    return torch.nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=False)[:, 0]
 
 
 def _keep_best(best: list[Tensor], score: Tensor, count: int) -> list[Tensor]:

@@ -1,0 +1,8 @@
+"""Measure our depth maps on a scene that has some: python scripts/benchmark_depth.py --help."""
+
+import sys
+
+from s2ld.cli.benchmark_depth import script
+
+if __name__ == "__main__":
+    sys.exit(script())
