@@ -20,7 +20,7 @@ from s2ld.errors import S2LDError
 from s2ld.files import make_folder
 from s2ld.sfm.colmap import load_pycolmap
 from s2ld.sfm.copies import WorkingPhoto
-from s2ld.sfm.preselect import alike_pairs, all_pairs, coarsest
+from s2ld.sfm.preselect import alike_pairs, all_pairs, by_scale, coarsest
 
 DATABASE, SPARSE = "database.db", "sparse"
 """What `map_photos` leaves in its folder: COLMAP's database, and a folder of numbered models."""
@@ -66,8 +66,6 @@ class _Colmap:
         self._images, self._folder, self._config = images, folder, config
         self._database = folder / DATABASE
         self._jobs, self._progress = jobs, progress
-        self._reader = self._api.ImageReaderOptions()
-        self._reader.camera_model = "SIMPLE_RADIAL"
 
     def register(self, photos: Sequence[WorkingPhoto]) -> None:
         """Enter all images, those that share a camera in one group, with the focal length by EXIF where it is known."""
@@ -84,7 +82,8 @@ class _Colmap:
         for _, members in groupby(sorted(photos, key=key), key):
             group = list(members)
             (width, height), focal = group[0].size, group[0].focal
-            reader = self._api.ImageReaderOptions(self._reader)
+            reader = self._api.ImageReaderOptions()
+            reader.camera_model = "SIMPLE_RADIAL"
             if focal is not None:
                 reader.camera_params = f"{focal:.6f},{width / 2},{height / 2},0"
             names = [photo.name for photo in group]
@@ -102,7 +101,9 @@ class _Colmap:
             for step in _steps(left, IMAGES_A_STEP):
                 device = self._api.Device.cpu
                 mode = self._api.CameraMode.AUTO
-                self._api.extract_features(self._database, self._images, step, mode, self._reader, options, device)
+                self._api.extract_features(
+                    self._database, self._images, step, mode, extraction_options=options, device=device
+                )
                 bar.update(len(step))
 
     def match(self, names: Sequence[str]) -> None:
@@ -149,7 +150,9 @@ class _Colmap:
         part.rename(sparse)
 
     def _coarsest(self, image: int) -> Any:
-        return self._open(lambda d: coarsest(d.read_keypoints(image), d.read_descriptors(image).data))
+        keypoints, descriptors = self._open(lambda d: (d.read_keypoints(image), d.read_descriptors(image).data))
+        order = by_scale(keypoints)
+        return coarsest(keypoints[order, :2], descriptors[order])[1]
 
     def _ids(self) -> dict[str, int]:
         return {image.name: image.image_id for image in self._open(lambda database: database.read_all_images())}

@@ -23,16 +23,24 @@ def all_pairs(count: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(count) for j in range(i + 1, count)]
 
 
-def coarsest(keypoints: NDArray[np.float32], descriptors: NDArray[np.uint8]) -> Descriptors:
-    """Return the descriptors of the `COARSE` features of the largest scale, of length 1.
+def by_scale(keypoints: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the rows of (n, 6) keypoints of COLMAP (x, y and an affine shape), those of the largest scale first."""
+    area = np.abs(keypoints[:, 2] * keypoints[:, 5] - keypoints[:, 3] * keypoints[:, 4])
+    return np.argsort(-area, kind="stable")
+
+
+def coarsest(
+    points: NDArray[np.float32], descriptors: NDArray[np.uint8] | NDArray[np.float32]
+) -> tuple[NDArray[np.float32], Descriptors]:
+    """Return the first `COARSE` points, and their descriptors scaled to length 1.
 
     Args:
-        keypoints: (n, 6) of COLMAP: x, y and an affine shape.
-        descriptors: (n, 128).
+        points: (n, 2), those of the largest scale first.
+        descriptors: (n, 128) of theirs.
     """
-    area = np.abs(keypoints[:, 2] * keypoints[:, 5] - keypoints[:, 3] * keypoints[:, 4])
-    chosen = descriptors[np.argsort(-area, kind="stable")[:COARSE]].astype(np.float32)
-    return np.asarray(chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-6), np.float32)
+    chosen = descriptors[:COARSE].astype(np.float32)
+    unit = chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-6)
+    return points[:COARSE], np.asarray(unit, np.float32)
 
 
 def alike_pairs(
@@ -66,13 +74,18 @@ def choose(scores: NDArray[np.int64], partners: int) -> list[tuple[int, int]]:
 
 
 def count_mutual(first: Descriptors, second: Descriptors) -> int:
-    """Return how many descriptors of length 1 are nearest neighbours of each other and pass the ratio test."""
+    """Return the number of matches that `mutual` finds."""
+    return len(mutual(first, second)[0])
+
+
+def mutual(first: Descriptors, second: Descriptors) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of descriptors of length 1 that are nearest neighbours of each other and pass the ratio test."""
     if min(len(first), len(second)) < 2:
-        return 0
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     similar = first @ second.T
     best = similar.argmax(1)
     two = np.partition(similar, -2, axis=1)[:, -2:]
     # squared distance of vectors of length 1: 2 - 2 similarity
     clear = 1 - two[:, 1] < RATIO**2 * (1 - two[:, 0])
-    mutual = similar.argmax(0)[best] == np.arange(len(first))
-    return int((clear & mutual).sum())
+    rows = np.flatnonzero(clear & (similar.argmax(0)[best] == np.arange(len(first))))
+    return rows, best[rows]

@@ -55,17 +55,16 @@ class _Pinhole:
 
 
 def undistort(
-    model: ColmapModel, images: Path, folder: Path, max_side: int, jobs: int, upright: bool, progress: bool = True
+    model: ColmapModel, images: Path, folder: Path, max_side: int, jobs: int, progress: bool = True
 ) -> Undistorted:
     """Write the undistorted images that are not there yet, in `jobs` threads.
 
     Args:
         model: what COLMAP knows.
-        images: folder of its images.
+        images: folder of its images, which are taken as they are stored, as COLMAP takes them: not turned by EXIF.
         folder: where to write.
         max_side: longer side of the undistorted images, px; smaller ones stay as large as they are.
         jobs: threads.
-        upright: turn the images by EXIF; COLMAP itself takes them as they are stored.
         progress: show a bar.
 
     Raises:
@@ -80,7 +79,7 @@ def undistort(
         image, name = pair
         try:
             target = pinhole(model.cameras[image.camera])
-            pixels = read_image(images / image.name, upright=upright)
+            pixels = read_image(images / image.name, upright=False)
         except S2LDError as error:
             return str(error).removeprefix(f"{images / image.name}: ")
         return _write(pixels, model.cameras[image.camera], target, folder / name) or target
