@@ -17,6 +17,7 @@ from s2ld.data.pair_selection import select_pairs
 from s2ld.errors import S2LDError
 from s2ld.mvs.colmap_maps import find_map, read_map, write_map
 from s2ld.mvs.depth_maps import DepthReport, compute_depths, depth_file
+from s2ld.mvs.options import SweepOptions
 from s2ld.sfm.copies import write_jpeg
 from s2ld.sfm.read_model import ColmapModel
 from s2ld.sfm.undistort import Undistorted, undistort
@@ -95,15 +96,8 @@ def make_scene(scene: SceneInput, work: Work, scratch: Path) -> SceneResult:
     config, folder = work.config, work.out / scene.name
     flat = undistort(scene.model, scene.images, folder / "images", config.MAX_SIDE, work.jobs, work.progress)
     maps = None if scene.maps is None else _rescale_maps(scene.maps, flat, scratch / f"{scene.name}_maps")
-    reports = compute_depths(
-        flat.model,
-        folder / "images",
-        folder,
-        device=work.device,
-        progress=work.progress,
-        jobs=work.jobs,
-        colmap_maps=maps,
-    )
+    sweeps = SweepOptions(long_side=config.DEPTH.LONG_SIDE)
+    reports = compute_depths(flat.model, folder / "images", folder, sweeps, work.device, work.progress, work.jobs, maps)
     depths = [_read_depth(report.path) for report in reports]
     index = _index(scene.name, flat, depths, work)
     images = [folder / "images" / name for name in flat.model.names]

@@ -17,6 +17,8 @@ def build_defaults() -> CN:
     c.SFM.EXHAUSTIVE = 80  # up to so many photographs all pairs are matched, above it those that look alike
     c.SFM.PARTNERS = 20  # most alike photographs that each one is matched with
     c.SFM.SHARE_CAMERAS = True  # photographs of one size, camera and focal length by EXIF have one camera
+    c.DEPTH = CN()
+    c.DEPTH.LONG_SIDE = 400  # longer side of the images that are swept, px; maps are enlarged to the images' size
     c.PAIRS = CN()
     c.PAIRS.OVERLAP = [0.1, 0.3, 0.5, 0.8]  # edges of the bins of overlap that pairs are drawn from evenly
     c.PAIRS.PER_IMAGE = 30  # pairs that an image is in at most
