@@ -66,9 +66,10 @@ def find_sets(photos: Path, one_scene: bool) -> list[PhotoSet]:
         raise S2LDError(f"{photos}: no image in this folder ({' '.join(sorted(PHOTO_SUFFIXES))})")
     names: list[str] = []
     for path in found:
-        clean = re.sub(r"[^\w.-]+", "_", path.resolve().name) or "scene"
+        whole = path.resolve()
+        clean = re.sub(r"[^\w.-]+", "_", whole.parent.name if whole.name == "images" else whole.name) or "scene"
         number = 2
-        name = "photos" if clean in (WORK, INDEX) else clean
+        name = clean = f"{clean}_photos" if clean in (WORK, INDEX) else clean
         while name in names:
             name, number = f"{clean}_{number}", number + 1
         names.append(name)
