@@ -175,11 +175,13 @@ class _Set:
     def _scenes(self, folders: Sequence[Path], images: Path, titles: dict[str, str], reason: str) -> list[SceneInput]:
         """Return the models that are large enough, the largest first."""
         least, models, used = self._work.config.MIN_IMAGES, [], set()
+        damaged = ""
         for folder in folders:
             try:
                 model = read_model(folder)
             except S2LDError as error:
-                self._rejected.append((f"{self._set.name}, model {folder.name}", str(error)))
+                damaged = str(error)
+                self._rejected.append((f"{self._set.name}, model {folder.name}", damaged))
                 continue
             names = {image.name for image in model.images}
             if len(names) < least:
@@ -191,8 +193,9 @@ class _Set:
         self._reject([(title, reason) for name, title in titles.items() if name not in used])
         if not models:
             raise RejectedError(
-                f"{self._set.folder}: no model of at least {least} images; the photographs must overlap, with texture, "
-                "from different places"
+                damaged
+                or f"{self._set.folder}: no model of at least {least} images; photographs must overlap, show texture and "
+                "be taken from different places"
             )
         models.sort(key=lambda pair: (-len(pair[0].images), pair[1].name))
         single = len(models) == 1
