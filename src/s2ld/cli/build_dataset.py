@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2ld.cli.status import exit_status
-from s2ld.config import build_config
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder
+from s2ld.sfm.settings import build_settings
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,7 @@ def main(argv: Sequence[str] | None = None, progress: bool = True) -> BuildResul
         raise S2LDError(f"--jobs must be at least 1, not {arguments.jobs}")
     if out.resolve().is_relative_to(photos.resolve()):
         raise S2LDError(f"{out}: lies within {photos}, whose images would be mixed with its own; choose another OUT")
-    from s2ld.sfm.settings import build_defaults
-
-    files = [] if arguments.config is None else [arguments.config]
-    config = build_config(files, arguments.overrides, build_defaults())
+    config = build_settings([] if arguments.config is None else [arguments.config], arguments.overrides)
     from s2ld.sfm.colmap import load_pycolmap
     from s2ld.sfm.dataset import build_scenes, find_sets
     from s2ld.sfm.dataset_files import REPORT, make_split, write_lists, write_rejected, write_report

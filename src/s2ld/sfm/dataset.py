@@ -194,8 +194,8 @@ class _Set:
         if not models:
             raise RejectedError(
                 damaged
-                or f"{self._set.folder}: no model of at least {least} images; photographs must overlap, show texture and "
-                "be taken from different places"
+                or f"{self._set.folder}: no model of at least {least} images; photographs must overlap, show texture "
+                "and be taken from different places"
             )
         models.sort(key=lambda pair: (-len(pair[0].images), pair[1].name))
         single = len(models) == 1

@@ -62,6 +62,8 @@ class _Colmap:
 
     def __init__(self, images: Path, folder: Path, config: CN, jobs: int, progress: bool) -> None:
         self._api = load_pycolmap()
+        if not hasattr(self._api, "FeatureExtractionOptions"):
+            raise S2LDError(f"pycolmap {self._api.__version__} is too old; pip install --upgrade pycolmap")
         self._api.set_random_seed(config.SEED)
         self._images, self._folder, self._config = images, folder, config
         self._database = folder / DATABASE

@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+
 from yacs.config import CfgNode as CN
+
+from s2ld.config import build_config, value_of
+from s2ld.errors import S2LDError
+
+_RANGES = {
+    "SEED": (0, 2**31 - 1),
+    "MAX_SIDE": (64, inf),
+    "MIN_IMAGES": (3, inf),
+    "SFM.MAX_SIDE": (64, inf),
+    "SFM.FEATURES": (1, inf),
+    "SFM.EXHAUSTIVE": (0, inf),
+    "SFM.PARTNERS": (1, inf),
+    "DEPTH.LONG_SIDE": (64, inf),
+    "PAIRS.PER_IMAGE": (1, inf),
+    "PAIRS.MAX_ANGLE": (0, 180),
+    "PAIRS.GRID": (1, inf),
+    "PAIRS.TOLERANCE": (0, 1),
+    "SPLIT.VAL": (0, 1),
+    "SPLIT.TEST": (0, 1),
+    "SPLIT.HELD_OUT": (0, 1),
+}
+"""Least and largest value of every number."""
 
 
 def build_defaults() -> CN:
@@ -30,3 +57,20 @@ def build_defaults() -> CN:
     c.SPLIT.TEST = 0.1  # share of the places that test, one at least
     c.SPLIT.HELD_OUT = 0.2  # where there is one place: share of its images that training does not see
     return c
+
+
+def build_settings(files: Sequence[Path], overrides: Sequence[str]) -> CN:
+    """Merge YAML files, then KEY VALUE pairs, over the defaults, and freeze.
+
+    Raises:
+        S2LDError: what `build_config` says; a value is out of range.
+    """
+    config = build_config(files, overrides, build_defaults())
+    for key, (least, most) in _RANGES.items():
+        if not least <= value_of(config, key) <= most:
+            limits = f"at least {least:g}" if most == inf else f"within [{least:g}, {most:g}]"
+            raise S2LDError(f"{key} is {value_of(config, key)}; it must be {limits}")
+    edges = config.PAIRS.OVERLAP
+    if not all(0 <= a < b <= 1 for a, b in pairwise(edges)):
+        raise S2LDError(f"PAIRS.OVERLAP is {edges}; it must be ascending edges of bins between 0 and 1")
+    return config
