@@ -27,7 +27,7 @@ from s2ld.mvs.colmap_maps import find_map, read_map
 from s2ld.mvs.consistency import DepthView, count_agreeing, remove_speckles
 from s2ld.mvs.options import SweepOptions
 from s2ld.mvs.plane_sweep import SweepView, choose_planes, sweep
-from s2ld.mvs.views import choose_sources, depth_range
+from s2ld.mvs.views import choose_sources, depth_range, seen_in_camera
 from s2ld.sfm.model import SparseModel
 
 __all__ = ["DepthReport", "SweepOptions", "compute_depths", "depth_file", "point_errors"]
@@ -84,9 +84,9 @@ def compute_depths(
         options: None are the defaults.
         device: of the sweeps.
         progress: show a bar.
-        jobs: images at a time, in threads; each needs about 200 MB at the default options.
+        jobs: images at a time, in threads; each needs about 250 MB.
         colmap_maps: COLMAP's ``stereo/depth_maps`` of the same images: where it has the map of an image, this one is
-            taken, a geometric one as it is, a photometric one if the others confirm it.
+            taken, of a geometric one all but specks, of a photometric one what the others confirm.
 
     Returns:
         One report an image, in the order of the model.
@@ -115,13 +115,12 @@ def point_errors(model: SparseModel, image: int, depth: NDArray[np.float32]) -> 
         image: row of the image.
         depth: (H, W) of the image's size.
     """
-    pose = model.poses[image]
-    points = model.points[model.visible[image]] @ pose[:3, :3].T + pose[:3, 3]
-    points = points[points[:, 2] > 0]
+    points = seen_in_camera(model, image)
     pixels = points @ model.K[image].T
-    columns, rows = np.floor(pixels[:, :2] / pixels[:, 2:] + 0.5).T.astype(int)
-    inside = (columns >= 0) & (rows >= 0) & (columns < depth.shape[1]) & (rows < depth.shape[0])
-    found, z = depth[rows[inside], columns[inside]].astype(float), points[inside, 2]
+    nearest_px = np.floor(pixels[:, :2] / pixels[:, 2:] + 0.5)
+    inside = ((nearest_px >= 0) & (nearest_px < depth.shape[::-1])).all(1)
+    columns, rows = nearest_px[inside].astype(int).T
+    found, z = depth[rows, columns].astype(float), points[inside, 2]
     return np.asarray(np.abs(found / z - 1)[found > 0], np.float64)
 
 
@@ -156,7 +155,7 @@ class _Work:
         self.model, self.image_folder, self.options = model, image_folder, options
         self.final, self.raw = out_folder / "depths", out_folder / RAW
         self.device, self.colmap_maps = device, colmap_maps
-        self.key = _digest(model, options)
+        self.key = _digest(model, options, colmap_maps is not None)
         # of their own for each run: what they hold goes with it
         self.view = lru_cache(CACHED)(self._view)
         self.raw_map = lru_cache(CACHED)(self._raw_map)
@@ -191,7 +190,14 @@ class _Work:
 
     def make_final(self, image: int) -> None:
         """Write the confirmed map, at the size of the image."""
-        name = self.model.names[image]
+        depth, reason = self._finish(image)
+        errors = point_errors(self.model, image, depth)
+        error = float(np.median(errors)) if len(errors) else float("nan")
+        attributes = {"key": self.key, "reason": reason, "coverage": float((depth > 0).mean()), "error": error}
+        _write(depth_file(self.final, self.model.names[image]), depth, attributes)
+
+    def _finish(self, image: int) -> tuple[NDArray[np.float32], str]:
+        """Return the confirmed map at the size of the image, and why it is empty."""
         view, reason, confirmed = self.raw_map(image)
         depth = view.depth
         if not reason and not confirmed:
@@ -203,14 +209,10 @@ class _Work:
             reason = "no depth that the maps of other images confirm"
         width, height = (int(side) for side in self.model.sizes[image])
         scale = small.shape[1] / width, small.shape[0] / height
-        full = _round_mantissa(nearest(small, (height, width), scale))
-        errors = point_errors(self.model, image, full)
-        error = float(np.median(errors)) if len(errors) else float("nan")
-        attributes = {"key": self.key, "reason": reason, "coverage": float((full > 0).mean()), "error": error}
-        _write(depth_file(self.final, name), full, attributes)
+        return _round_mantissa(nearest(small, (height, width), scale)), reason
 
     def _sweep(self, image: int) -> NDArray[np.float32]:
-        points = len(self.model.visible[image])
+        points = len(seen_in_camera(self.model, image))
         if points < self.options.least_points:
             raise S2LDError(f"sees {points} points of the model, {self.options.least_points} are needed")
         reference, sources = self.view(image), []
@@ -298,9 +300,9 @@ def _round_mantissa(depth: NDArray[np.float32]) -> NDArray[np.float32]:
     return (bits & np.uint32(0xFFFFFFFF << dropped & 0xFFFFFFFF)).view(np.float32)
 
 
-def _digest(model: SparseModel, options: SweepOptions) -> str:
-    """Return what changes whenever a model or the options do."""
-    total = hashlib.sha256(repr((tuple(model.names), options)).encode())
+def _digest(model: SparseModel, options: SweepOptions, with_colmap: bool) -> str:
+    """Return what changes whenever a model, the options, or whether COLMAP's maps are taken do."""
+    total = hashlib.sha256(repr((tuple(model.names), options, with_colmap)).encode())
     for array in (model.sizes, model.K, model.poses, model.points, *model.visible):
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()

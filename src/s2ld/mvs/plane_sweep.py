@@ -28,6 +28,8 @@ BLOCK = 2**19
 """Samples that are compared at a time: what fits into caches."""
 NEAREST = 1e-6
 """Least z of a plane in a source, relative to the reference's: nearer ones go out of any image."""
+UNSEEN = -2.0
+"""Score of a window that is not wholly inside enough sources; ZNCC is at least -1."""
 SAME_PEAK = 2
 """Planes within which two maxima are one."""
 
@@ -51,7 +53,7 @@ class Swept:
     depth: Tensor
     """(H, W) float32 z, 0 where it is unknown."""
     confidence: Tensor
-    """(H, W) float32 ZNCC of the peak in [-1, 1], also where it is too low; -1 where there is no peak."""
+    """(H, W) float32 ZNCC of the peak in [-1, 1], also where it is too low; `UNSEEN` where there is no peak."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def sweep(reference: SweepView, sources: Sequence[SweepView], planes: Tensor, op
     grey = reference.grey - reference.grey.mean()
     best_views = min(options.best_views, (len(sources) + 1) // 2)
     margin = options.window // 2
-    depth, confidence = torch.zeros_like(grey), torch.full_like(grey, -1.0)
+    depth, confidence = torch.zeros_like(grey), torch.full_like(grey, UNSEEN)
     step = max(1, VOLUME // (len(planes) * width))
     for top in range(0, height - 2 * margin, step):
         bottom = min(top + step, height - 2 * margin)  # of what is told; the windows reach over 2 margins more
@@ -136,7 +138,10 @@ def _prepare(reference: SweepView, source: SweepView) -> _Source:
 def _scores(
     strip: Tensor, top: int, sources: Sequence[_Source], planes: Tensor, best_views: int, options: SweepOptions
 ) -> Tensor:
-    """Return the mean ZNCC of the best sources, (D, rows, columns) of the whole windows in a strip of the reference."""
+    """Return the mean ZNCC of the best sources, (D, rows, columns) of the whole windows in a strip of the reference.
+
+    It is `UNSEEN` where fewer than `best_views` sources see a window.
+    """
     height, width = strip.shape
     area, floor = options.window**2, options.least_contrast**2
     mean = window_sums(strip, options.window) / area
@@ -160,8 +165,9 @@ def _scores(
             variance = (window_sums(warped.square(), options.window) / area - mean_warped.square()).clamp_min(floor)
             score = window_sums(warped * strip, options.window) / area - mean * mean_warped
             score = score * inverse_deviation * variance.rsqrt()
-            best = _keep_best(best, score.nan_to_num_(-1.0), best_views)
-        scores[first : first + step] = torch.stack(best).mean(0)
+            best = _keep_best(best, score.nan_to_num_(UNSEEN), best_views)
+        # all that are averaged must see the whole window, or a mean of fewer would pass for a peak
+        scores[first : first + step] = torch.where(best[-1] > UNSEEN, torch.stack(best).mean(0), UNSEEN)
     return scores
 
 
@@ -200,9 +206,8 @@ def _sums(values: Tensor, count: int, axis: int) -> Tensor:
             total = part if total is None else total + part
             start += size
         if 2 * size <= count:
-            values = values.narrow(axis, 0, values.shape[axis] - size) + values.narrow(
-                axis, size, values.shape[axis] - size
-            )
+            left = values.shape[axis] - size
+            values = values.narrow(axis, 0, left) + values.narrow(axis, size, left)
         size *= 2
     assert total is not None
     return total
@@ -210,14 +215,14 @@ def _sums(values: Tensor, count: int, axis: int) -> Tensor:
 
 def _peaks(scores: Tensor, planes: Tensor, options: SweepOptions) -> tuple[Tensor, Tensor]:
     """Return depth and score (h, w) of the highest maximum along the planes of (D, h, w)."""
-    best = torch.full_like(scores[0], -1.0)
+    best = torch.full_like(scores[0], UNSEEN)
     second = best.clone()
     index = torch.full(best.shape, -SAME_PEAK, dtype=torch.int64, device=scores.device)
     for plane in range(1, len(scores) - 1):
-        here = scores[plane]
-        peak = torch.where((here > scores[plane - 1]) & (here >= scores[plane + 1]), here, -1.0)
+        before, here, after = scores[plane - 1 : plane + 2]
+        peak = torch.where((before > UNSEEN) & (here > before) & (here >= after) & (after > UNSEEN), here, UNSEEN)
         higher, apart = peak > best, plane - index > SAME_PEAK
-        rival = torch.where(apart, torch.minimum(peak, best), -1.0)
+        rival = torch.where(apart, torch.minimum(peak, best), UNSEEN)
         second = torch.maximum(second, rival)
         index = torch.where(higher, plane, index)
         best = torch.maximum(best, peak)
