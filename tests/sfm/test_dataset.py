@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import rendered
-from PIL import Image
+from PIL import ExifTags, Image
 
 from s2ld.cli.build_dataset import main, script
 from s2ld.cli.compare_scenes import main as compare
 from s2ld.config import build_config
 from s2ld.data.datamodule import PairDataModule
-from s2ld.data.index import read_index
+from s2ld.data.index import read_index, write_index
 from s2ld.data.megadepth import megadepth_files
 from s2ld.data.preflight import walk
+from s2ld.errors import S2LDError
+from s2ld.mvs.colmap_maps import write_map
+from s2ld.sfm.copies import copy_photos
+from s2ld.sfm.mapping import map_photos
+from s2ld.sfm.photos import DIAGONAL_35MM, find_photos
+from s2ld.sfm.read_model import read_model
+from s2ld.sfm.settings import build_settings
 
-pytest.importorskip("pycolmap")
-SMALL = ["--jobs", "1", "MAX_SIDE", "320", "DEPTH.LONG_SIDE", "160"]
+pycolmap = pytest.importorskip("pycolmap")
+SMALL = ["--jobs", "1", "MAX_SIDE", "320", "DEPTH.LONG_SIDE", "160", "SFM.EXHAUSTIVE", "10", "SFM.PARTNERS", "8"]
 VIEWS = 8
 
 
@@ -38,6 +47,14 @@ def photos(places: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("photos") / "mixed bag"
     for index, prefix in zip(places, "ab", strict=True):
         rendered.copy(rendered.photographs(index), folder, prefix)
+    focal = read_index(places[1]).intrinsics[0, 0, 0]
+    for path in folder.glob("b*.jpg"):
+        with Image.open(path) as image:
+            exif = Image.Exif()
+            exif[ExifTags.Base.Make] = "Renderer"
+            details = exif.get_ifd(ExifTags.IFD.Exif)
+            details[ExifTags.Base.FocalLengthIn35mmFilm] = round(focal * DIAGONAL_35MM / np.hypot(*image.size))
+            image.save(path, exif=exif, quality=95)
     turned = folder / "a000.jpg"
     with Image.open(turned) as image:
         exif = Image.Exif()
@@ -59,14 +76,13 @@ def built(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_places_of_one_folder_are_two_scenes_near_the_truth(built: Path, places: list[Path]) -> None:
-    truth = {prefix: read_index(index) for index, prefix in zip(places, "ab", strict=True)}
     found = sorted((built / "index").glob("mixed_bag_?.npz"))
     assert len(found) == 2
     prefixes = set()
     for path in found:
         (prefix,) = {Path(name).name[0] for name in read_index(path).image_paths}
         prefixes.add(prefix)
-        reference = named(truth[prefix], prefix, places, built / "truth")
+        reference = named(places["ab".index(prefix)], prefix)
         result = compare([str(path), str(reference)])
         assert result.common >= VIEWS - 2
         assert result.position.max() < 0.01
@@ -75,16 +91,21 @@ def test_two_places_of_one_folder_are_two_scenes_near_the_truth(built: Path, pla
     assert prefixes == {"a", "b"}
 
 
-def named(index: Any, prefix: str, places: list[Path], folder: Path) -> Path:
-    """Write the true index with the names that the photographs had; its depth maps are linked beside it."""
-    from dataclasses import replace
+def test_photographs_share_cameras_by_size_and_exif(built: Path) -> None:
+    database = pycolmap.Database.open(built / "work/mixed_bag/database.db")
+    prior = {camera.camera_id: camera.has_prior_focal_length for camera in database.read_all_cameras()}
+    images = {image.name[:1]: image.camera_id for image in database.read_all_images()}
+    database.close()
+    assert len(prior) == 3  # noise.png has another size
+    assert (prior[images["a"]], prior[images["b"]], prior[images["n"]]) == (False, True, False)
 
-    from s2ld.data.index import write_index
 
-    where = places["ab".index(prefix)].parents[1]
-    path = where / "index" / f"as_{prefix}.npz"
-    images = np.array([f"{prefix}{Path(name).name}" for name in index.image_paths])
-    write_index(replace(index, image_paths=images), path)
+def named(index: Path, prefix: str) -> Path:
+    """Write the true index with the names that the photographs had."""
+    truth = read_index(index)
+    path = index.with_name(f"as_{prefix}.npz")
+    images = np.array([f"{prefix}{Path(name).name}" for name in truth.image_paths])
+    write_index(replace(truth, image_paths=images), path)
     return path
 
 
@@ -156,9 +177,29 @@ def test_after_a_full_disk_it_goes_on(
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-def test_a_model_that_is_there_takes_the_place_of_sfm(built: Path, photos: Path, tmp_path: Path) -> None:
-    import pycolmap
+def test_sfm_goes_on_where_it_was_stopped(places: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered.copy(rendered.photographs(places[0]), tmp_path / "photos")
+    photos = find_photos(tmp_path / "photos", progress=False).photos
+    copies = copy_photos(photos, tmp_path / "copies", 320, 1, progress=False)
+    arguments = (tmp_path / "copies", copies, tmp_path / "work", build_settings([], []), 1, False)
 
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    for stage in ("import_images", "match_image_pairs", "incremental_mapping"):
+        with monkeypatch.context() as patch:
+            patch.setattr(pycolmap, stage, stop)
+            with pytest.raises(KeyboardInterrupt):
+                map_photos(*arguments)
+    for stage in ("import_images", "extract_features", "match_image_pairs"):
+        monkeypatch.setattr(pycolmap, stage, stop)  # all of it is done
+    (model,) = map_photos(*arguments)
+    assert len(read_model(model).images) == VIEWS
+    monkeypatch.setattr(pycolmap, "incremental_mapping", stop)
+    assert map_photos(*arguments) == [model]
+
+
+def test_a_model_that_is_there_takes_the_place_of_sfm(built: Path, photos: Path, tmp_path: Path) -> None:
     text, out = tmp_path / "text", tmp_path / "out"
     text.mkdir()
     pycolmap.Reconstruction(built / "work/mixed_bag/sparse/0").write_text(text)
@@ -180,10 +221,6 @@ def test_a_model_that_is_there_takes_the_place_of_sfm(built: Path, photos: Path,
 
 
 def test_colmaps_own_depth_is_taken(built: Path, photos: Path, tmp_path: Path) -> None:
-    import pycolmap
-
-    from s2ld.mvs.colmap_maps import write_map
-
     model = pycolmap.Reconstruction(built / "work/mixed_bag/sparse/0")
     workspace = tmp_path / "dense"
     shutil.copytree(built / "work/mixed_bag/photos", workspace / "images")
@@ -191,10 +228,8 @@ def test_colmaps_own_depth_is_taken(built: Path, photos: Path, tmp_path: Path) -
     for image in model.images.values():
         write_map(workspace / f"stereo/depth_maps/{image.name}.geometric.bin", np.full((240, 320), 2.5, np.float32))
     out = tmp_path / "out"
-    with pytest.raises(Exception, match="overlap"):  # depth that fits nothing gives no pair
+    with pytest.raises(S2LDError, match="overlap"):  # depth that fits nothing gives no pair
         main([str(workspace / "images"), str(out), "--model", str(workspace / "sparse"), *SMALL], progress=False)
-    import h5py
-
     with h5py.File(next((out / "dense/depths").glob("*.h5"))) as file:
         depth = np.asarray(file["depth"])
     values = np.unique(depth[depth > 0])

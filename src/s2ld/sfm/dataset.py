@@ -17,10 +17,11 @@ from s2ld.errors import S2LDError
 from s2ld.files import make_folder, whole_file
 from s2ld.sfm.copies import copy_photos
 from s2ld.sfm.mapping import map_photos
+from s2ld.sfm.model import RejectedError
 from s2ld.sfm.photos import find_photos
 from s2ld.sfm.places import same_places
 from s2ld.sfm.read_model import find_models, read_model
-from s2ld.sfm.scene import INDEX, RejectedError, SceneInput, SceneResult, Work, index_file, make_scene
+from s2ld.sfm.scene import INDEX, SceneInput, SceneResult, Work, index_file, make_scene
 
 WORK = "work"
 """Folder below a data set of what it was made from: working copies, COLMAP's databases and models. It may be deleted
@@ -129,11 +130,13 @@ class _Set:
             done = state["done"]
             return _Done([_scene_from(scene) for scene in done["scenes"]], [tuple(r) for r in done["rejected"]])
         make_folder(self._folder)
-        self._write_state({"key": key, "scenes": []})
-        scenes = []
+        if state is None:
+            self._write_state({"key": key, "scenes": []})
+        scenes, names = [], []
         try:
             inputs = self._inputs()
-            self._write_state({"key": key, "scenes": [scene.name for scene in inputs]})
+            names = [scene.name for scene in inputs]
+            self._write_state({"key": key, "scenes": names})
             for scene in inputs:
                 try:
                     scenes.append(make_scene(scene, self._work, self._folder))
@@ -141,7 +144,6 @@ class _Set:
                     self._rejected.append((scene.name, str(error)))
         except RejectedError as error:
             self._rejected.append((self._set.name, str(error)))
-        names = [scene.name for scene in scenes]
         done = {"scenes": [asdict(scene) for scene in scenes], "rejected": self._rejected}
         self._write_state({"key": key, "scenes": names, "done": done})
         return _Done(scenes, self._rejected)

@@ -14,11 +14,11 @@ from yacs.config import CfgNode as CN
 from s2ld.data.index import SceneIndex, write_index
 from s2ld.data.overlap import measure_pairs
 from s2ld.data.pair_selection import select_pairs
-from s2ld.errors import S2LDError
 from s2ld.mvs.colmap_maps import find_map, read_map, write_map
 from s2ld.mvs.depth_maps import DepthReport, compute_depths, depth_file
 from s2ld.mvs.options import SweepOptions
 from s2ld.sfm.copies import write_jpeg
+from s2ld.sfm.model import RejectedError
 from s2ld.sfm.read_model import ColmapModel
 from s2ld.sfm.undistort import Undistorted, undistort
 from s2ld.viz.depths import depth_montage
@@ -26,10 +26,6 @@ from s2ld.viz.depths import depth_montage
 INDEX = "index"
 """Folder of the index files below a data set."""
 PICTURE = "depths.jpg"
-
-
-class RejectedError(S2LDError):
-    """A scene that cannot be used; the others can."""
 
 
 @dataclass(frozen=True)

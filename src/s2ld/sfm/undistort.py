@@ -18,7 +18,7 @@ from s2ld.data.images import UInt8Image, read_image, resize
 from s2ld.errors import S2LDError
 from s2ld.sfm.colmap import load_pycolmap
 from s2ld.sfm.copies import jpeg_names, write_jpeg
-from s2ld.sfm.model import SparseModel
+from s2ld.sfm.model import RejectedError, SparseModel
 from s2ld.sfm.read_model import ColmapCamera, ColmapImage, ColmapModel
 
 MEDIAN_DEPTH = 10.0
@@ -68,7 +68,8 @@ def undistort(
         progress: show a bar.
 
     Raises:
-        S2LDError: pycolmap is not installed, an image cannot be written, or not one image could be read.
+        RejectedError: not one image could be read, or no point is before a camera.
+        S2LDError: pycolmap is not installed, or an image cannot be written.
     """
     pinhole = lru_cache(MAPS)(lambda camera: _pinhole(camera, max_side))
     kept: list[tuple[ColmapImage, str, _Pinhole]] = []
@@ -93,7 +94,7 @@ def undistort(
             else:
                 kept.append((image, name, result))
     if not kept:
-        raise S2LDError(f"{images}: none of the model's {len(names)} images can be used; {': '.join(rejected[0])}")
+        raise RejectedError(f"{images}: none of the model's {len(names)} images can be used; {': '.join(rejected[0])}")
     sparse = SparseModel(
         [name for _, name, _ in kept],
         np.array([target.size for *_, target in kept], np.int64),
@@ -121,7 +122,9 @@ def _median_depth(model: SparseModel) -> float:
     depths = np.concatenate(rows)
     ahead = depths[depths > 0]
     if not len(ahead):
-        raise S2LDError(f"{model.names[0]} and {len(model) - 1} others: no image has a point before it; is it a model?")
+        raise RejectedError(
+            f"{model.names[0]} and {len(model) - 1} others: no image has a point before it; is it a model?"
+        )
     return float(np.median(ahead))
 
 
