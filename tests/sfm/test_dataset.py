@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -224,7 +225,11 @@ def test_colmaps_own_depth_is_taken(built: Path, photos: Path, tmp_path: Path) -
     model = pycolmap.Reconstruction(built / "work/mixed_bag/sparse/0")
     workspace = tmp_path / "dense"
     shutil.copytree(built / "work/mixed_bag/photos", workspace / "images")
-    shutil.copytree(built / "work/mixed_bag/sparse/0", workspace / "sparse")
+    (workspace / "sparse").mkdir()
+    model.write_text(workspace / "sparse")
+    cameras = workspace / "sparse/cameras.txt"
+    flat = re.sub(r"SIMPLE_RADIAL (\d+ \d+ )(\S+) (\S+ \S+) \S+", r"PINHOLE \1\2 \2 \3", cameras.read_text())
+    cameras.write_text(flat)
     for image in model.images.values():
         write_map(workspace / f"stereo/depth_maps/{image.name}.geometric.bin", np.full((240, 320), 2.5, np.float32))
     out = tmp_path / "out"

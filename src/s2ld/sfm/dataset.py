@@ -20,7 +20,7 @@ from s2ld.sfm.mapping import map_photos
 from s2ld.sfm.model import RejectedError
 from s2ld.sfm.photos import find_photos
 from s2ld.sfm.places import same_places
-from s2ld.sfm.read_model import find_models, read_model
+from s2ld.sfm.read_model import ColmapModel, find_models, read_model
 from s2ld.sfm.scene import INDEX, SceneInput, SceneResult, Work, index_file, make_scene
 
 WORK = "work"
@@ -206,7 +206,7 @@ class _Set:
                 self._set.name if single else f"{self._set.name}_{number}",
                 model,
                 images,
-                _dense_maps(folder, self._model),
+                None if self._model is None else _dense_maps(folder, model),
                 titles,
             )
             for number, (model, folder) in enumerate(models)
@@ -246,9 +246,9 @@ class _Set:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _dense_maps(folder: Path, model: Path | None) -> Path | None:
-    """Return COLMAP's dense maps beside a model that was given (``sparse`` and ``stereo`` of one workspace)."""
-    if model is None:
+def _dense_maps(folder: Path, model: ColmapModel) -> Path | None:
+    """Return COLMAP's dense maps beside a model, ``sparse`` and ``stereo`` of one workspace, whose images are flat."""
+    if any(camera.model not in ("PINHOLE", "SIMPLE_PINHOLE") for camera in model.cameras.values()):
         return None
     places = (base / "stereo" / "depth_maps" for base in (folder, folder.parent, folder.parent.parent))
     return next((place for place in places if place.is_dir()), None)

@@ -14,6 +14,7 @@ from yacs.config import CfgNode as CN
 from s2ld.data.index import SceneIndex, write_index
 from s2ld.data.overlap import measure_pairs
 from s2ld.data.pair_selection import select_pairs
+from s2ld.errors import S2LDError
 from s2ld.mvs.colmap_maps import find_map, read_map, write_map
 from s2ld.mvs.depth_maps import DepthReport, compute_depths, depth_file
 from s2ld.mvs.options import SweepOptions
@@ -91,7 +92,10 @@ def make_scene(scene: SceneInput, work: Work, scratch: Path) -> SceneResult:
     """
     config, folder = work.config, work.out / scene.name
     flat = undistort(scene.model, scene.images, folder / "images", config.MAX_SIDE, work.jobs, work.progress)
-    maps = None if scene.maps is None else _rescale_maps(scene.maps, flat, scratch / f"{scene.name}_maps")
+    maps, damaged = None, []
+    if scene.maps is not None:
+        maps = scratch / f"{scene.name}_maps"
+        damaged = _rescale_maps(scene.maps, flat, maps)
     sweeps = SweepOptions(long_side=config.DEPTH.LONG_SIDE)
     reports = compute_depths(flat.model, folder / "images", folder, sweeps, work.device, work.progress, work.jobs, maps)
     depths = [_read_depth(report.path) for report in reports]
@@ -99,7 +103,7 @@ def make_scene(scene: SceneInput, work: Work, scratch: Path) -> SceneResult:
     images = [folder / "images" / name for name in flat.model.names]
     write_jpeg(depth_montage(images, depths), folder / PICTURE)
     write_index(index, index_file(work.out, scene.name))
-    return _result(scene, flat, reports, index)
+    return _result(scene, flat, reports, index, damaged)
 
 
 def index_file(out: Path, scene: str) -> Path:
@@ -107,8 +111,12 @@ def index_file(out: Path, scene: str) -> Path:
     return out / INDEX / f"{scene}.npz"
 
 
-def _rescale_maps(maps: Path, flat: Undistorted, folder: Path) -> Path:
-    """Write COLMAP's maps in the unit and by the names of the undistorted images; a damaged one is left out."""
+def _rescale_maps(maps: Path, flat: Undistorted, folder: Path) -> list[tuple[str, str]]:
+    """Write COLMAP's maps in the unit and by the names of the undistorted images.
+
+    Return image and reason of each map that cannot be read; these images are swept.
+    """
+    damaged = []
     for name, source in zip(flat.model.names, flat.sources, strict=True):
         found = find_map(maps, source)
         if found is None:
@@ -116,8 +124,13 @@ def _rescale_maps(maps: Path, flat: Undistorted, folder: Path) -> Path:
         path = folder / f"{name}.{found[1]}.bin"
         if path.exists():
             continue
-        write_map(path, read_map(found[0]) * np.float32(flat.scale))
-    return folder
+        try:
+            depth = read_map(found[0])
+        except S2LDError as error:
+            damaged.append((source, str(error)))
+            continue
+        write_map(path, depth * np.float32(flat.scale))
+    return damaged
 
 
 def _read_depth(path: Path) -> NDArray[np.float32]:
@@ -149,13 +162,20 @@ def _index(name: str, flat: Undistorted, depths: Sequence[NDArray[np.float32]], 
     )
 
 
-def _result(scene: SceneInput, flat: Undistorted, reports: Sequence[DepthReport], index: SceneIndex) -> SceneResult:
+def _result(
+    scene: SceneInput,
+    flat: Undistorted,
+    reports: Sequence[DepthReport],
+    index: SceneIndex,
+    damaged: Sequence[tuple[str, str]],
+) -> SceneResult:
     good = [report for report in reports if not report.reason]
     errors = [report.error for report in good if report.error is not None]
     sizes, counts = np.unique(flat.model.sizes, axis=0, return_counts=True)
     width, height = (int(side) for side in sizes[counts.argmax()])
     rejected = [
         *flat.rejected,
+        *damaged,
         *(
             (source, f"no depth: {report.reason}")
             for source, report in zip(flat.sources, reports, strict=True)
