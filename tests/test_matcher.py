@@ -17,7 +17,17 @@ from s2ld import Matcher, S2LDError
 from s2ld.config import build_config
 from s2ld.matcher import choose_device, to_array
 from s2ld.models.network import S2LD
-from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, ImageBatch, Keypoints, Prediction
+from s2ld.types import (
+    CoarseMatches,
+    EncodedPair,
+    Extracted,
+    Features,
+    FineMatches,
+    ImageBatch,
+    ImageFeatures,
+    Keypoints,
+    Prediction,
+)
 
 LITE = Path(__file__).parents[1] / "configs/s2ld/outdoor/s2ld_lite.yaml"
 
@@ -197,6 +207,46 @@ def test_features_are_extracted_once_an_image(matcher: Matcher, monkeypatch: pyt
             assert np.allclose(getattr(one, name), getattr(other, name), atol=1e-3)
 
 
+@pytest.mark.parametrize("descriptors", ["False", "True"])
+def test_many_pairs_at_once_match_as_one_by_one(descriptors: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    config = build_config([LITE], ["MODEL.DESCRIPTORS", descriptors])
+    matcher = Matcher(S2LD(config.MODEL), threshold=0.0, max_side=128, device="cpu")
+    sizes = ((96, 128), (192, 256), (131, 77), (96, 128), (60, 60), (120, 120))  # of which three and two are seen alike
+    extracted = [matcher.extract(photo(*size, seed=i)) for i, size in enumerate(sizes)]
+    pairs = [*combinations(extracted, 2), (extracted[0], extracted[0])]
+    expected = [matcher.match(*pair) for pair in pairs]
+    batches: list[int] = []
+    handle = matcher.model.s2ld_coarse.register_forward_pre_hook(lambda _, shown: batches.append(len(shown[0])))
+    found = matcher.match_many(pairs, batch=3)
+    handle.remove()
+    assert sum(batches) == len(pairs)
+    assert sorted(set(batches)) == [1, 2, 3]
+    assert len({len(one) for one in expected}) > 3
+    for one, other in zip(found, expected, strict=True):
+        assert len(one) == len(other) > 0
+        for name in vars(one):
+            if getattr(other, name) is not None:
+                assert np.allclose(getattr(one, name), getattr(other, name), atol=1e-3), name
+    assert (found[0].descriptors1 is None) == (descriptors == "False")
+    assert matcher.match_many([]) == []
+    with pytest.raises(S2LDError, match="batch must be at least 1 pair, not 0"):
+        matcher.match_many(pairs, batch=0)
+
+
+def test_no_more_pairs_at_once_than_memory_holds(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    side = matcher.extract(photo(96, 128))
+    batches: list[int] = []
+    handle = matcher.model.s2ld_coarse.register_forward_pre_hook(lambda _, shown: batches.append(len(shown[0])))
+    leave_memory(monkeypatch, 2 * matcher._memory_needed([(128, 96)] * 2) + 1)
+    matcher.match_many([(side, side)] * 5, batch=4)
+    handle.remove()
+    assert batches == [2, 2, 1]
+    leave_memory(monkeypatch, 1000)
+    with pytest.raises(S2LDError, match="128 x 96 px with 128 x 96 px takes"):
+        matcher.match_many([(side, side)], batch=4)
+
+
 def test_descriptors_when_the_config_asks() -> None:
     config = build_config([LITE], ["MODEL.DESCRIPTORS", "True"])
     torch.manual_seed(0)
@@ -325,6 +375,13 @@ def test_memory_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(FixedNetwork, "forward", full)
     with pytest.raises(S2LDError, match="64 x 64 px with 64 x 64 px does not fit into the memory of cpu"):
         matcher(image, image)
+    monkeypatch.setattr(FixedNetwork, "encode_pair", full, raising=False)
+    features = ImageFeatures(
+        Features(*torch.zeros(2, 1, 1, 8, 8)), Keypoints(*torch.zeros(3, 1, 1)), torch.zeros(1, 64, 1)
+    )
+    side = Extracted(features, (64, 64), (1.0, 1.0))
+    with pytest.raises(S2LDError, match="memory of cpu; make batch, 2 pairs at once, smaller"):
+        matcher.match_many([(side, side)] * 2, batch=2)
     monkeypatch.setattr(FixedNetwork, "forward", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         matcher(image, image)

@@ -23,7 +23,7 @@ FloatArray = NDArray[np.floating[Any]]
 
 
 class Movable:
-    """Adds `.to(device)` to a frozen dataclass of tensors, which is what Lightning looks for in a batch."""
+    """Adds `.to(device)`, which Lightning looks for in a batch, and `.joined` to a frozen dataclass of tensors."""
 
     def to(self, target: device | str, non_blocking: bool = False) -> Self:
         """Return a copy whose tensors (nested values too) are on `target`."""
@@ -37,9 +37,21 @@ class Movable:
             moved[field.name] = value
         return type(self)(**moved)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Join the parts, of which there is at least one, along the first axis of every tensor; nested values too."""
+        whole: dict[str, Any] = {}
+        for field in fields(cls):  # type: ignore[arg-type]
+            values = [getattr(part, field.name) for part in parts]
+            if isinstance(values[0], Movable):
+                whole[field.name] = type(values[0]).joined(values)
+            else:
+                whole[field.name] = cat(values) if isinstance(values[0], Tensor) else values[0]
+        return cls(**whole)
+
 
 class Rows(Movable):
-    """Adds `.at(rows)` and `.joined(parts)` to a frozen dataclass whose tensors have a row for each match."""
+    """Adds `.at(rows)` to a frozen dataclass whose tensors have a row for each match."""
 
     def at(self, rows: Tensor) -> Self:
         """Return a copy that holds these rows only (indices or a mask), nested values too."""
@@ -52,18 +64,6 @@ class Rows(Movable):
                 value = value[rows]
             chosen[field.name] = value
         return type(self)(**chosen)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """Return the rows of all parts, of which there is at least one, in their order; nested values too."""
-        whole: dict[str, Any] = {}
-        for field in fields(cls):  # type: ignore[arg-type]
-            values = [getattr(part, field.name) for part in parts]
-            if isinstance(values[0], Rows):
-                whole[field.name] = type(values[0]).joined(values)
-            else:
-                whole[field.name] = cat(values) if isinstance(values[0], Tensor) else values[0]
-        return cls(**whole)
 
 
 @dataclass(frozen=True)

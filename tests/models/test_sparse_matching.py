@@ -137,6 +137,27 @@ def test_score_filter_works_pair_by_pair_and_on_nothing() -> None:
     assert len(filter_by_score(nothing, torch.ones(0), 3, config)) == 0
 
 
+@pytest.mark.parametrize(("threshold", "step", "least"), [(0.2, 0.1, 4), (0.9, 0.07, 6), (0.5, 1.0, 20), (0.0, 0.1, 9)])
+def test_score_filter_is_the_loop_that_lowers_the_threshold(threshold: float, step: float, least: int) -> None:
+    node = "MODEL.SCORE_FILTER."
+    overrides = {node + "THRESHOLD": threshold, node + "STEP": step, node + "MIN_MATCHES": least}
+    config = tiny_config(*(str(x) for pair in overrides.items() for x in pair)).MODEL.SCORE_FILTER
+    generator = torch.Generator().manual_seed(2)
+    batch = torch.randint(5, (60,), generator=generator).sort().values
+    score, index = torch.rand(60, generator=generator) ** 3, torch.arange(60)
+    score[batch == 3] = 0.0
+    expected = []
+    for pair in range(6):
+        mine = index[batch == pair].tolist()
+        limit = threshold
+        while limit > 0 and sum(float(score[i]) > limit * float(score[mine].max()) for i in mine) <= least:
+            limit -= step
+        expected += [i for i in mine if limit < 0 or float(score[i]) > limit * float(score[mine].max())]
+    kept = filter_by_score(CoarseMatches(batch, index, index, torch.ones(60)), score, 6, config)
+    assert kept.cell0.tolist() == expected
+    assert 0 < len(expected) <= 60
+
+
 def test_unknown_type_is_named() -> None:
     with pytest.raises(S2LDError, match=r"MODEL\.MATCH\.TYPE is 'nearest'"):
         matching("MODEL.MATCH.TYPE", "nearest")

@@ -105,46 +105,63 @@ def describe_cpu() -> str:
     return f"{names[0] if names else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _ours(matches: int, lite: bool = False, precision: str = "fp32") -> Match:
-    """Build the shipped Lite, or the paper configuration with random weights."""
+def build_network(lite: bool) -> S2LD:
+    """Return the shipped Lite, or the paper configuration with random weights, made for inference."""
     torch.manual_seed(0)
-    network = for_inference(load_model(resolve(DEFAULT))[0] if lite else S2LD(defaults().MODEL))
+    return for_inference(load_model(resolve(DEFAULT))[0] if lite else S2LD(defaults().MODEL))
+
+
+def one_pass(network: S2LD, matches: int) -> Match:
+    """Return what is timed: the sparse stage whole, and the fine stage on `matches` a pair."""
 
     def match(images0: ImageBatch, images1: ImageBatch) -> Points:
-        with computing_in(precision, torch.device("cpu")):
-            encoded = network.encode(images0, images1)
-            network.match(encoded)
-            fine = network.refine(encoded, fixed_matches(encoded, matches))
+        encoded = network.encode(images0, images1)
+        network.match(encoded)
+        fine = network.refine(encoded, fixed_matches(encoded, matches))
         return Points(fine.points0, fine.points1)
 
     return match
 
 
+def _ours(matches: int, lite: bool = False, precision: str = "fp32") -> Match:
+    match_pair = one_pass(build_network(lite), matches)
+
+    def match(images0: ImageBatch, images1: ImageBatch) -> Points:
+        with computing_in(precision, torch.device("cpu")):
+            return match_pair(images0, images1)
+
+    return match
+
+
 def fixed_matches(encoded: EncodedPair, matches: int) -> CoarseMatches:
-    """Return so many matches, or as many as there are cells, evenly spread over both images of one pair."""
-    cell0, cell1 = (_spread(matches, x.shape[1]) for x in (encoded.coarse0, encoded.coarse1))
-    return CoarseMatches(torch.zeros_like(cell0), cell0, cell1, torch.ones(len(cell0)))
+    """Return so many matches a pair, or as many as there are cells, evenly spread over both of its images."""
+    batch, cell0, cell1 = _spread(matches, encoded.coarse0, encoded.coarse1)
+    return CoarseMatches(batch, cell0, cell1, torch.ones(len(batch), device=batch.device))
 
 
-def _loftr(matches: int) -> Match:
+def loftr(matches: int, device: torch.device | None = None) -> Match:
+    """Build kornia's LoFTR with random weights on `device`, the CPU where it is None.
+
+    Raises:
+        S2LDError: kornia is not installed or too old.
+    """
     try:
         from kornia.feature import LoFTR
     except ImportError as error:
         raise S2LDError(f"kornia's LoFTR cannot be loaded ({error}); pip install -U kornia") from error
     torch.manual_seed(0)
-    network: nn.Module = LoFTR(pretrained=None).eval().requires_grad_(False)
+    network: nn.Module = LoFTR(pretrained=None).eval().requires_grad_(False).to(device)
 
     def replace_matches(module: nn.Module, inputs: tuple[Tensor, Tensor, dict[str, Tensor]], output: None) -> None:
         data = inputs[2]
         width0, width1 = data["hw0_c"][1], data["hw1_c"][1]
-        cell0, cell1 = (_spread(matches, x.shape[1]) for x in inputs[:2])
-        batch = torch.zeros_like(cell0)
+        batch, cell0, cell1 = _spread(matches, *inputs[:2])
         points0, points1 = (
             CELL * torch.stack([cell % width, cell // width], 1).float()
             for cell, width in ((cell0, width0), (cell1, width1))
         )
-        data.update(b_ids=batch, i_ids=cell0, j_ids=cell1, m_bids=batch, gt_mask=batch.bool())
-        data.update(mkpts0_c=points0, mkpts1_c=points1, mconf=torch.ones(len(batch)))
+        data.update(b_ids=batch, i_ids=cell0, j_ids=cell1, m_bids=batch, gt_mask=torch.zeros_like(batch).bool())
+        data.update(mkpts0_c=points0, mkpts1_c=points1, mconf=torch.ones_like(points0[:, 0]))
 
     network.coarse_matching.register_forward_hook(replace_matches)  # type: ignore[union-attr]
 
@@ -155,13 +172,16 @@ def _loftr(matches: int) -> Match:
     return match
 
 
-def _spread(matches: int, cells: int) -> Tensor:
-    """(M,) int64 cells, evenly spread, no one twice."""
-    return torch.linspace(0, cells - 1, min(matches, cells)).round().long()
+def _spread(matches: int, x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs and cells (M,) int64 of descriptors (N, L, C), (N, S, C): evenly spread in each, no cell twice."""
+    n, count = x0.shape[0], min(matches, x0.shape[1], x1.shape[1])
+    batch = torch.arange(n, device=x0.device)[:, None].expand(n, count).flatten()
+    cell0, cell1 = (torch.linspace(0, x.shape[1] - 1, count, device=x.device).round().long() for x in (x0, x1))
+    return batch, cell0.repeat(n), cell1.repeat(n)
 
 
 ROWS: Mapping[str, Row] = {
-    YARDSTICK: Row("LoFTR of kornia, float32", _loftr),
+    YARDSTICK: Row("LoFTR of kornia, float32", loftr),
     "paper": Row("paper configuration, float32", _ours, time=0.85, memory=0.6),
     "paper-bf16": Row("paper configuration, bfloat16", partial(_ours, precision="bf16"), time=0.5, memory=0.6),
     "lite": Row("S2LD-Lite, float32", partial(_ours, lite=True), time=0.05, megabytes=400),

@@ -8,10 +8,12 @@ from torch.nn import functional as F
 
 from s2ld.config import CN
 from s2ld.errors import S2LDError
+from s2ld.models.best_neighbours import best_neighbours
 from s2ld.models.sparse_selection import dual_softmax_matches
 from s2ld.types import CoarseMatches
 
 MASKED = -1e9  # similarity of padded cells, which no softmax can see
+FEW_ONLY = {"cpu"}  # where matches are chosen among few cells; elsewhere each step of it would wait for their number
 
 
 class SparseMatching(nn.Module):
@@ -100,6 +102,10 @@ class SparseMatching(nn.Module):
         flat0, flat1 = (None if mask is None else mask.flatten(1) for mask in (mask0, mask1))
         if self.kind != "dual_softmax":
             return self.select(self(x0, x1, flat0, flat1).detach(), grid0, grid1, mask0, mask1)
+        if x0.device.type not in FEW_ONLY:
+            best, partner, back = best_neighbours(x0, x1, self.temperature, flat0, flat1)
+            batch, cell0 = self._good(best, partner, back, (grid0, grid1), (mask0, mask1)).nonzero(as_tuple=True)
+            return CoarseMatches(batch, cell0, partner[batch, cell0], best[batch, cell0])
         matches = dual_softmax_matches(x0, x1, self.temperature, self.threshold, flat0, flat1)
         inner0 = _inner(grid0, mask0, x0.shape[0], self.border, x0.device)
         inner1 = _inner(grid1, mask1, x0.shape[0], self.border, x0.device)
@@ -178,19 +184,18 @@ def filter_by_score(matches: CoarseMatches, score: Tensor, pairs: int, config: C
         pairs: batch size.
         config: the SCORE_FILTER node.
     """
-    keep = torch.zeros_like(matches.batch, dtype=torch.bool)
-    for pair in range(pairs):
-        mine = matches.batch == pair
-        if not bool(mine.any()):
-            continue
-        relative = score / score[mine].max().clamp(min=1e-12)
-        threshold = float(config.THRESHOLD)
-        good = mine & (relative > threshold)
-        while threshold > 0 and int(good.sum()) <= config.MIN_MATCHES:
-            threshold -= float(config.STEP)
-            good = mine & (relative > threshold)
-        keep |= good
-    return matches.at(keep)
+    levels = [float(config.THRESHOLD)]
+    while levels[-1] > 0:
+        levels.append(levels[-1] - float(config.STEP))
+    score = score.detach()
+    most = score.new_zeros(pairs).scatter_reduce(0, matches.batch, score, "amax")
+    relative = score / most[matches.batch].clamp(min=1e-12)
+    # every level for all pairs: to stop at the first that leaves enough would ask the device after each
+    limit = torch.full_like(most, levels[-1])
+    for level in reversed(levels[:-1]):
+        left = torch.zeros_like(most).index_add(0, matches.batch, (relative > level).to(most.dtype))
+        limit = torch.where(left > config.MIN_MATCHES, level, limit)
+    return matches.at((relative > limit[matches.batch]).nonzero()[:, 0])
 
 
 def _dual_softmax_best(x0: Tensor, x1: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
