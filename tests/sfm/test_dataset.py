@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -147,8 +148,35 @@ def test_what_is_done_is_kept(built: Path, photos: Path) -> None:
 
     before = stamps()
     assert len(before) > 4 * (VIEWS - 1)
-    main([str(photos), str(built), *SMALL], progress=False)
+    main([str(photos), str(built), *SMALL, "SPLIT.VAL", "0.5"], progress=False)
     assert stamps() == before
+
+
+def test_settings_of_pairs_make_no_camera_anew(built: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(built, out)
+    kept = {path: path.stat().st_mtime_ns for path in [*out.glob("mixed_bag_?/*/*"), *out.glob("work/*/*.db")]}
+    main([str(photos), str(out), *SMALL, "PAIRS.PER_IMAGE", "2"], progress=False)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    for path in out.glob("index/mixed_bag_?.npz"):
+        assert np.bincount(read_index(path).pairs.ravel()).max() <= 2
+
+
+def test_other_photographs_are_made_anew(places: list[Path], tmp_path: Path) -> None:
+    photos, out = tmp_path / "place", tmp_path / "out"
+    rendered.copy(rendered.photographs(places[0])[:1], photos)
+    arguments = [str(photos), str(out), *SMALL]
+    assert script(arguments) == 2
+    state = out / "work/place/state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "scenes": ["place"]}))
+    for path in (out / "place/images/old.jpg", out / "index/place.npz", out / "other/kept.jpg"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    assert script(arguments) == 2
+    assert (out / "index/place.npz").exists()
+    rendered.copy(rendered.photographs(places[0])[1:2], photos)
+    assert script(arguments) == 2
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["kept.jpg", "report.txt", "state.json"]
 
 
 def test_after_a_full_disk_it_goes_on(
@@ -157,7 +185,7 @@ def test_after_a_full_disk_it_goes_on(
     out = tmp_path / "out"
     shutil.copytree(built, out)
     state = out / "work/mixed_bag/state.json"
-    state.write_text(state.read_text().split(', "done"')[0] + "}")
+    state.write_text(json.dumps({**json.loads(state.read_text()), "later": "others"}))
     lost = out / "mixed_bag_0/depths/a002.jpg.h5"
     if not lost.exists():
         lost = out / "mixed_bag_0/depths/b002.jpg.h5"

@@ -121,12 +121,12 @@ class _Set:
 
     def run(self) -> _Done:
         """Make its scenes, or take them from an earlier run with the same photographs, model and settings."""
-        key = self._key()
+        key, later = self._key(), self._later_key()
         state = self._read_state()
         if state is not None and state["key"] != key:
             self._forget(state)
             state = None
-        if state is not None and "done" in state:
+        if state is not None and state.get("later") == later:
             done = state["done"]
             return _Done([_scene_from(scene) for scene in done["scenes"]], [tuple(r) for r in done["rejected"]])
         make_folder(self._folder)
@@ -145,7 +145,7 @@ class _Set:
         except RejectedError as error:
             self._rejected.append((self._set.name, str(error)))
         done = {"scenes": [asdict(scene) for scene in scenes], "rejected": self._rejected}
-        self._write_state({"key": key, "scenes": names, "done": done})
+        self._write_state({"key": key, "scenes": names, "later": later, "done": done})
         return _Done(scenes, self._rejected)
 
     def _inputs(self) -> list[SceneInput]:
@@ -216,15 +216,22 @@ class _Set:
         self._rejected += [(f"{self._set.name}/{name}", reason) for name, reason in reasons]
 
     def _key(self) -> str:
-        """Return what changes with the photographs, the model or the settings."""
-        files = [*_photo_files(self._set.folder)]
+        """Return what changes with the photographs, the model, or a setting that cameras depend on."""
+        files = [(path, self._set.folder) for path in _photo_files(self._set.folder)]
         if self._model is not None:
-            files += sorted(path for path in self._model.rglob("*") if path.suffix in (".bin", ".txt"))
-        total = hashlib.sha256(str(self._work.config.dump()).encode())
-        for path in files:
+            model = self._model
+            files += [(path, model) for path in sorted(model.rglob("*")) if path.suffix in (".bin", ".txt")]
+        config = self._work.config
+        settings = [config.SEED, config.MAX_SIDE, config.MIN_IMAGES, config.SFM.dump(), self._model is None]
+        total = hashlib.sha256(repr(settings).encode())
+        for path, base in files:
             status = path.stat()
-            total.update(repr((str(path.resolve()), status.st_size, status.st_mtime_ns)).encode())
+            total.update(repr((path.relative_to(base).as_posix(), status.st_size, status.st_mtime_ns)).encode())
         return total.hexdigest()
+
+    def _later_key(self) -> str:
+        """Return what changes with the settings of depth and pairs, which need no new cameras."""
+        return str(self._work.config.DEPTH.dump() + self._work.config.PAIRS.dump())
 
     def _read_state(self) -> dict[str, Any] | None:
         try:

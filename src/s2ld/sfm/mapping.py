@@ -184,6 +184,6 @@ def _failures(folder: Path) -> Iterator[None]:
         reason = " ".join(str(error).split()) or type(error).__name__
         free = shutil.disk_usage(folder).free >> 20
         raise S2LDError(
-            f"{folder}: COLMAP failed ({reason[:200]}; {free} MiB are free on this disk); what is done is kept, run "
-            "the command again"
+            f"{folder}: COLMAP failed ({reason[:200]}; {free} MiB are free on this disk); what is done is kept: "
+            "run the command again, or delete this folder to begin anew"
         ) from error

@@ -26,7 +26,8 @@ VERIFIED = 3
 LONG_SIDE = 480
 """px of the images that are compared."""
 LEAST_INLIERS = 20
-"""Of one image pair; unrelated photographs were seen to have up to 9."""
+"""Of one image pair. Among eight real scenes of 11 to 165 images, cut into halves: halves of different ones have up to
+11, those of one have from 53."""
 INLIER_PX = 3.0
 
 
