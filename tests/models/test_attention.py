@@ -129,3 +129,17 @@ def test_strongly_negative_channels_keep_their_gradient_in_half_precision() -> N
         assert half.grad is not None
         assert full.grad is not None
         torch.testing.assert_close(half.grad.double(), full.grad, rtol=0.02, atol=1e-3 * float(full.grad.abs().max()))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_linear_attention_learns_as_autograd_says(masked: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 6, 2, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    k, v = torch.randn(2, 2, 5, 2, 4, generator=generator, dtype=torch.float64).unbind()
+    k, v = k.requires_grad_(), v.requires_grad_()
+    q_mask, kv_mask = (torch.arange(6)[None] < 4).expand(2, -1), (torch.arange(5)[None] < 3).expand(2, -1)
+    masks = (q_mask, kv_mask) if masked else (None, None)
+    assert torch.autograd.gradcheck(lambda *qkv: linear_attention(*qkv, *masks), (q, k, v))
+    with torch.no_grad():
+        expected = linear_attention(q, k, v, *masks)
+    torch.testing.assert_close(linear_attention(q, k, v, *masks), expected)

@@ -161,3 +161,33 @@ def test_score_filter_is_the_loop_that_lowers_the_threshold(threshold: float, st
 def test_unknown_type_is_named() -> None:
     with pytest.raises(S2LDError, match=r"MODEL\.MATCH\.TYPE is 'nearest'"):
         matching("MODEL.MATCH.TYPE", "nearest")
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["dual_softmax", "sinkhorn"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_select_entries_picks_what_select_picks(threshold: float, kind: str, masked: bool) -> None:
+    module = matching("MODEL.MATCH.THRESHOLD", str(threshold), "MODEL.MATCH.TYPE", kind, "MODEL.MATCH.BORDER", "1")
+    x0 = 4 * draw(2, 42, 8)
+    x1 = x0[:, torch.randperm(42, generator=torch.Generator().manual_seed(0))][:, :35] + 0.3 * draw(2, 35, 8, seed=1)
+    mask0 = torch.ones(2, 6, 7, dtype=torch.bool)
+    mask0[1, 5:] = False
+    masks = (mask0, torch.ones(2, 5, 7, dtype=torch.bool)) if masked else (None, None)
+    flat = (mask.flatten(1) for mask in masks) if masked else (None, None)
+    expected = module.select(module(x0, x1, *flat), (6, 7), (5, 7), *masks)
+    nothing = (torch.zeros(0, dtype=torch.int64),) * 3
+    _, entries = module.entries(x0, x1, nothing, min(threshold, 0.01), *masks)
+    found = module.select_entries(entries, 2, (6, 7), (5, 7), *masks)
+    for name in ("batch", "cell0", "cell1"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    torch.testing.assert_close(found.confidence, expected.confidence)
+    assert len(found) > 5
+
+
+def test_equal_entries_go_to_the_first() -> None:
+    module = matching("MODEL.MATCH.BORDER", "0")
+    same = torch.zeros(1, 6, 8)
+    nothing = (torch.zeros(0, dtype=torch.int64),) * 3
+    _, entries = module.entries(same, same, nothing, 0.0)
+    found = module.select_entries(entries, 1, (2, 3), (2, 3))
+    assert (found.cell0.tolist(), found.cell1.tolist()) == ([0], [0])

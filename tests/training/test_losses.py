@@ -9,8 +9,9 @@ import torch
 from pair_scenes import DEPTH, Leaves, lateral_pose, leaves, matches, plane_pair, refine, turned_pose, view, with_depth
 from torch import Tensor
 
-from s2ld.config import defaults
-from s2ld.training.losses import coarse_loss, detector_losses, fine_loss, matching_losses, score_loss
+from s2ld.config import CN, defaults
+from s2ld.training.confidences import matrix_confidences
+from s2ld.training.losses import ReduceCount, coarse_loss, detector_losses, fine_loss, matching_losses, score_loss
 from s2ld.training.targets import build_targets
 from s2ld.types import CoarseMatches, LossTerms, PairBatch, Targets
 
@@ -22,6 +23,11 @@ RADIUS = 4.0
 def alone(count: Tensor) -> Tensor:
     """`reduce_count` of one process."""
     return count
+
+
+def matrix_loss(matrix: Tensor, targets: Targets, batch: PairBatch, config: CN, reduce_count: ReduceCount) -> Tensor:
+    """The coarse loss of a whole confidence matrix."""
+    return coarse_loss(matrix_confidences(matrix, targets, batch), targets, batch, config, reduce_count)
 
 
 def targets_of(batch: PairBatch, start: Leaves) -> Targets:
@@ -67,14 +73,14 @@ class TestCoarse:
         config = LOSS.clone()
         config.COARSE_NEGATIVES = negatives
         positive, negative = self.by_loops(targets, mask0, mask1)
-        loss = coarse_loss(self.confidence, targets, batch, config, alone)
+        loss = matrix_loss(self.confidence, targets, batch, config, alone)
         assert loss.item() == pytest.approx(positive + (negative if negatives else 0), rel=1e-5)
 
     def test_pairs_of_unknown_cells_take_no_gradient(self) -> None:
         targets = small_targets([True, True, False, False], [True, False, False, True], [(0, 0)])
         confidence = self.confidence.clone().requires_grad_()
         batch = PairBatch(view(16, 16), view(16, 16), lateral_pose(0.0))
-        coarse_loss(confidence, targets, batch, LOSS, alone).backward()
+        matrix_loss(confidence, targets, batch, LOSS, alone).backward()
         assert confidence.grad is not None
         unknown = torch.zeros(4, 4, dtype=torch.bool)
         unknown[2:, 1:3] = True
@@ -86,7 +92,7 @@ class TestCoarse:
     def test_extreme_confidences_are_finite_and_a_lost_match_is_pulled_up(self, value: float) -> None:
         confidence = torch.full((1, 4, 4), value, requires_grad=True)
         targets = small_targets([True] * 4, [True] * 4, [(2, 1)])
-        loss = coarse_loss(confidence, targets, PairBatch(view(16, 16), view(16, 16), lateral_pose(0)), LOSS, alone)
+        loss = matrix_loss(confidence, targets, PairBatch(view(16, 16), view(16, 16), lateral_pose(0)), LOSS, alone)
         loss.backward()
         assert confidence.grad is not None
         assert bool(loss.isfinite())
@@ -104,12 +110,12 @@ class TestCoarse:
         positive, negative = self.by_loops(targets, [True] * 4, [True] * 4)
         total = negative * (16 - 2 * 2 - 1)  # no pair of two unknown cells, nor the match
         expected = positive + 0.5 * total / 2 + (negative if negatives else 0)
-        assert coarse_loss(self.confidence, targets, batch, config, alone).item() == pytest.approx(expected, rel=1e-5)
+        assert matrix_loss(self.confidence, targets, batch, config, alone).item() == pytest.approx(expected, rel=1e-5)
 
     def test_faint_negatives_add_nothing_and_keep_the_graph(self) -> None:
         faint = torch.full((1, 4, 4), 9e-4, requires_grad=True)
         batch = PairBatch(view(16, 16), view(16, 16), lateral_pose(0.0))
-        loss = coarse_loss(faint, small_targets([True] * 4, [True] * 4, []), batch, LOSS, alone)
+        loss = matrix_loss(faint, small_targets([True] * 4, [True] * 4, []), batch, LOSS, alone)
         assert (loss.item(), loss.requires_grad) == (0, True)
 
     def test_bfloat16_matrix_under_autocast_gives_float32(self) -> None:
@@ -117,9 +123,9 @@ class TestCoarse:
         batch = PairBatch(view(16, 16), view(16, 16), lateral_pose(0.0))
         rounded = self.confidence.bfloat16()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = coarse_loss(rounded, targets, batch, LOSS, alone)
+            loss = matrix_loss(rounded, targets, batch, LOSS, alone)
         assert loss.dtype == torch.float32
-        assert loss.item() == pytest.approx(float(coarse_loss(rounded.float(), targets, batch, LOSS, alone)), rel=1e-6)
+        assert loss.item() == pytest.approx(float(matrix_loss(rounded.float(), targets, batch, LOSS, alone)), rel=1e-6)
 
 
 class TestFine:
@@ -316,7 +322,8 @@ def all_losses(
     expectation = torch.rand(len(coarse), 3, generator=generator) * 0.3
     expectation.requires_grad_()
     fine = refine(encoded, coarse, expectation, RADIUS)
-    terms = matching_losses(encoded, confidence, coarse, fine, targets, batch, LOSS, RADIUS, reduce_count)
+    confidences = matrix_confidences(confidence, targets, batch)
+    terms = matching_losses(encoded, confidences, coarse, fine, targets, batch, LOSS, RADIUS, reduce_count)
     named = {"offset0": start.offset0, "offset1": start.offset1, "score0": start.score0, "score1": start.score1}
     return terms, {**named, "confidence": confidence, "expectation": expectation}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from s2ld.config import CN, defaults
 from s2ld.models.network import S2LD
+from s2ld.training.confidences import matrix_confidences
 from s2ld.training.losses import matching_losses
 from s2ld.training.targets import build_targets, select_fine
 from s2ld.types import CoarseMatches, Correlation, ImageBatch, LossTerms, PairBatch
@@ -63,7 +64,8 @@ class TestRanks:
             logits = expectation @ torch.ones(3, 25).cumsum(1)
             centre = encoded.keypoints1.points.detach()[coarse.batch, coarse.cell1]
             fine = replace(fine, correlation=Correlation(logits, centre, expectation[:, 0]))
-        return matching_losses(encoded, confidence, coarse, fine, targets, batch, LOSS, RADIUS, reduce_count)
+        confidences = matrix_confidences(confidence, targets, batch)
+        return matching_losses(encoded, confidences, coarse, fine, targets, batch, LOSS, RADIUS, reduce_count)
 
     @pytest.mark.parametrize("empty", [False, True])
     @pytest.mark.parametrize("correlating", [False, True])
@@ -144,8 +146,9 @@ class TestNetwork:
         config.TARGETS.FINE_MIN_TRUE = 5
         coarse = select_fine(coarse, targets, batch, config.TARGETS, torch.Generator().manual_seed(0))
         fine = net.refine(encoded, coarse)
+        confidences = matrix_confidences(confidence, targets, batch)
         return matching_losses(
-            encoded, confidence, coarse, fine, targets, batch, config.LOSS, net.window_radius_px, alone
+            encoded, confidences, coarse, fine, targets, batch, config.LOSS, net.window_radius_px, alone
         )
 
     @pytest.mark.parametrize("lite", [False, True])

@@ -88,7 +88,7 @@ def test_a_step_of_half_precision_is_skipped_by_its_scaler_too(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("stage", "broken", "what"),
     [
-        ("matcher", "weights", "the confidence matrix is not finite"),
+        ("matcher", "weights", "a keypoint is not finite"),
         ("detector", "weights", "a keypoint is not finite"),
         ("matcher", "loss", "the loss is not finite"),
     ],

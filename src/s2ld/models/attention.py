@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from s2ld.errors import S2LDError
 from s2ld.geometry.linalg import full_precision
@@ -58,17 +62,59 @@ def linear_attention(
         (N, L, heads, d).
     """
     with torch.autocast(q.device.type, enabled=False):
-        q, k, v = (full_precision(rearrange(x, "n l h d -> n h l d")) for x in (q, k, v))
-        q, k = F.elu(q) + 1, F.elu(k) + 1
-        if q_mask is not None:
-            q = q * q_mask[:, None, :, None]
-        if kv_mask is not None:
-            k = k * kv_mask[:, None, :, None]
-        # the sum of the keys beside the context gives the normaliser in the same product
-        context = torch.cat([k.transpose(-1, -2) @ v, k.sum(2)[..., None]], 3)
-        product = q @ context
-        message: Tensor = product[..., :-1] / (product[..., -1:] + LINEAR_EPS)
-        return rearrange(message, "n h l d -> n l h d")
+        q, k, v = full_precision(q), full_precision(k), full_precision(v)
+        if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+            message: Tensor = _LinearAttention.apply(q, k, v, q_mask, kv_mask)  # type: ignore[no-untyped-call]
+            return message
+        product, _ = _products(_feature(q, q_mask), _feature(k, kv_mask), v)
+        return product[..., :-1] / product[..., -1:]
+
+
+def _feature(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(N, L, heads, d) → elu(x) + 1, zero where `mask` (N, L) is false."""
+    positive = F.elu(x).add_(1)
+    return positive if mask is None else positive * mask[:, :, None, None]
+
+
+def _products(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Positive q and k, v, (N, L or S, heads, d) → (N, L, heads, d + 1) message and its divisor, context."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    # the sum of the keys beside the context gives the normaliser in the same product
+    context = torch.cat([k.transpose(-1, -2) @ v, k.sum(2)[..., None]], 3)
+    product = (q @ context).transpose(1, 2)
+    product[..., -1:].add_(LINEAR_EPS)
+    return product, context
+
+
+class _LinearAttention(torch.autograd.Function):
+    """`linear_attention` with a gradient that keeps fewer tensors and takes fewer passes over them."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, q_mask: Tensor | None, kv_mask: Tensor | None) -> Tensor:
+        q, k = _feature(q, q_mask), _feature(k, kv_mask)
+        product, context = _products(q, k, v)
+        normaliser = product[..., -1:].contiguous()
+        message = torch.div(product[..., :-1], normaliser, out=torch.empty_like(q))
+        ctx.save_for_backward(q, k, v, message, normaliser, context)
+        return message
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, message, normaliser, context = ctx.saved_tensors
+        # of the product: the message's share, and beside it the normaliser's
+        product = grad.new_empty(*grad.shape[:3], grad.shape[3] + 1)
+        torch.div(grad, normaliser, out=product[..., :-1])
+        torch.sum(product[..., :-1] * message, 3, keepdim=True, out=product[..., -1:])
+        product[..., -1:].neg_()
+        product = product.transpose(1, 2)
+        grad_q = (product @ context.transpose(-1, -2)).transpose(1, 2)
+        grad_context = q.transpose(1, 2).transpose(-1, -2) @ product
+        grad_k = v.transpose(1, 2) @ grad_context[..., :-1].transpose(-1, -2)
+        grad_k = grad_k.add_(grad_context[..., -1][:, :, None]).transpose(1, 2)
+        grad_v = (k.transpose(1, 2) @ grad_context[..., :-1]).transpose(1, 2)
+        # the slope of elu + 1 is 1 above 0 and its value below; where it is masked, it is 0
+        return grad_q.mul_(q.clamp(max=1)), grad_k.mul_(k.clamp(max=1)), grad_v, None, None
 
 
 def full_attention(
@@ -118,7 +164,12 @@ class EncoderLayer(nn.Module):
 
 
 class LocalFeatureTransformer(nn.Module):
-    """Self and cross layers in turn; both images share all weights."""
+    """Self and cross layers in turn; both images share all weights.
+
+    Where `recomputing` is set, a layer that learns keeps its inputs only and runs once more on the way back.
+    """
+
+    recomputing = False
 
     def __init__(self, dim: int, heads: int, layers: Sequence[str], attention: str) -> None:
         super().__init__()
@@ -136,9 +187,17 @@ class LocalFeatureTransformer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(N, L, dim), (N, S, dim) → the same shapes; in a cross layer image 1 attends to the *updated* image 0."""
         for kind, layer in zip(self.kinds, self.layers, strict=True):
+            run = partial(self._run, layer)
             if kind == "self":
-                x0, x1 = layer(x0, x0, mask0, mask0), layer(x1, x1, mask1, mask1)
+                x0, x1 = run(x0, x0, mask0, mask0), run(x1, x1, mask1, mask1)
             else:
-                x0 = layer(x0, x1, mask0, mask1)
-                x1 = layer(x1, x0, mask1, mask0)
+                x0 = run(x0, x1, mask0, mask1)
+                x1 = run(x1, x0, mask1, mask0)
         return x0, x1
+
+    def _run(self, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
+        if self.recomputing and torch.is_grad_enabled():
+            result: Tensor = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+        else:
+            result = layer(*inputs)
+        return result

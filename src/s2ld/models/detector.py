@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from s2ld.config import CN
 from s2ld.errors import S2LDError
-from s2ld.geometry.linalg import matmat
+from s2ld.geometry.linalg import full_precision, matmat
 from s2ld.models.layers import conv_bn_relu, initialise_convolutions
 from s2ld.types import Features, Keypoints
 
@@ -54,8 +54,8 @@ class KeypointDetector(nn.Module):
         coarse = self.conv_c1(self.conv_c0(features.coarse))
         fine = self.conv_f1(self.conv_f0(features.fine))
         joint = torch.cat([coarse, fine], 1)
-        offset = torch.tanh(self.k_regressor(joint).float()) * self.offset_range
-        score = torch.sigmoid(self.s_regressor(joint).float())
+        offset = torch.tanh(full_precision(self.k_regressor(joint))) * self.offset_range
+        score = torch.sigmoid(full_precision(self.s_regressor(joint)))
         return Keypoints(offset, score, _cell_corners(offset) + HALF_CELL * offset.flatten(2).transpose(1, 2))
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2ld.errors import S2LDError
+from s2ld.geometry.linalg import full_precision
 from s2ld.models.attention import LocalFeatureTransformer
 from s2ld.types import CoarseMatches, EncodedPair
 
@@ -23,9 +24,11 @@ class FinePreprocess(nn.Module):
 
     def forward(self, window: Tensor, coarse: Tensor) -> Tensor:
         """Window (M, W², Cf) and coarse descriptor (M, C) → (M, W², Cf)."""
-        context = self.down_proj(coarse)[:, None].expand(-1, window.shape[1], -1)
-        tokens: Tensor = self.merge_feat(torch.cat([window, context.to(window.dtype)], 2))
-        return tokens
+        # the layer on (window, context), whose second part is the same for all tokens of a window
+        channels = window.shape[2]
+        of_window, of_context = self.merge_feat.weight[:, :channels], self.merge_feat.weight[:, channels:]
+        context = F.linear(self.down_proj(coarse), of_context, self.merge_feat.bias)
+        return F.linear(window, of_window) + context[:, None]
 
 
 class LocalDenseMatching(nn.Module):
@@ -57,13 +60,13 @@ class LocalDenseMatching(nn.Module):
     def decode(self, window0: Tensor, window1: Tensor) -> Tensor:
         """Correlate the centre token of window 0 with window 1, both (M, W², Cf) → (M, 3): x, y in [-1, 1], std."""
         with torch.autocast(window0.device.type, enabled=False):
-            window0, window1 = window0.float(), window1.float()
+            window0, window1 = full_precision(window0), full_precision(window1)
             centre = window0[:, self.window**2 // 2]
             similarity = (window1 @ centre[:, :, None])[..., 0] / window0.shape[-1] ** 0.5
             heatmap = F.softmax(similarity, 1)
-            axis = (
-                torch.linspace(-1, 1, self.window, device=heatmap.device) if self.window > 1 else heatmap.new_zeros(1)
-            )
+            axis = heatmap.new_zeros(1)
+            if self.window > 1:
+                axis = torch.linspace(-1, 1, self.window, device=heatmap.device, dtype=heatmap.dtype)
             y, x = torch.meshgrid(axis, axis, indexing="ij")
             grid = torch.stack([x, y], -1).reshape(-1, 2)
             mean = heatmap @ grid
@@ -89,8 +92,8 @@ def cut_windows(fine: Tensor, batch: Tensor, centres: Tensor, window: int, subpi
     tokens.mul_(inside[..., None])
     if subpixel:
         part = (centres - base).to(tokens.dtype)[:, :, None, None, None]
-        tokens = tokens[:, :, :-1] * (1 - part[:, 0]) + tokens[:, :, 1:] * part[:, 0]
-        tokens = tokens[:, :-1] * (1 - part[:, 1]) + tokens[:, 1:] * part[:, 1]
+        tokens = torch.lerp(tokens[:, :, :-1], tokens[:, :, 1:], part[:, 0])
+        tokens = torch.lerp(tokens[:, :-1], tokens[:, 1:], part[:, 1])
     return tokens.flatten(1, 2)
 
 

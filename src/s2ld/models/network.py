@@ -12,6 +12,7 @@ from s2ld.models.backbones import build_backbone
 from s2ld.models.correlation import CorrelationMatching, verified
 from s2ld.models.detector import FeatureAdjuster, build_detector
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
+from s2ld.models.sparse_entries import Entries
 from s2ld.models.sparse_matching import SparseMatching, filter_by_score
 from s2ld.types import (
     CoarseMatches,
@@ -114,6 +115,24 @@ class S2LD(nn.Module):
         """(N, L, S) confidence of the sparse stage; masks (N, h, w)."""
         confidence: Tensor = self.sparse_matching(encoded.coarse0, encoded.coarse1, _flat(mask0), _flat(mask1))
         return confidence
+
+    def entries(
+        self,
+        encoded: EncodedPair,
+        wanted: tuple[Tensor, Tensor, Tensor],
+        floor: float,
+        mask0: Tensor | None = None,
+        mask1: Tensor | None = None,
+    ) -> tuple[Tensor, Entries]:
+        """Return `confidence` at given (pair, cell0, cell1) and above a floor; see `SparseMatching.entries`."""
+        return self.sparse_matching.entries(encoded.coarse0, encoded.coarse1, wanted, floor, mask0, mask1)
+
+    def select_entries(
+        self, entries: Entries, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None
+    ) -> CoarseMatches:
+        """Return what `select` picks of `confidence`, from all its entries above a floor; masks (N, h, w)."""
+        grids = _grid(encoded.features0), _grid(encoded.features1)
+        return self.sparse_matching.select_entries(entries, len(encoded.coarse0), *grids, mask0, mask1)
 
     def select(
         self, confidence: Tensor, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None

@@ -8,8 +8,10 @@ from torch.nn import functional as F
 
 from s2ld.config import CN
 from s2ld.errors import S2LDError
+from s2ld.geometry.linalg import full_precision
 from s2ld.models.best_neighbours import best_neighbours
-from s2ld.models.sparse_selection import dual_softmax_matches
+from s2ld.models.sparse_entries import Entries, dual_softmax_entries, entries_above
+from s2ld.models.sparse_selection import dual_softmax_matches, first_best
 from s2ld.types import CoarseMatches
 
 MASKED = -1e9  # similarity of padded cells, which no softmax can see
@@ -33,10 +35,10 @@ class SparseMatching(nn.Module):
             self.bin_score = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, x0: Tensor, x1: Tensor, mask0: Tensor | None = None, mask1: Tensor | None = None) -> Tensor:
-        """Descriptors (N, L, C), (N, S, C), masks (N, L), (N, S) → confidence (N, L, S) in float32."""
+        """Descriptors (N, L, C), (N, S, C), masks (N, L), (N, S) → confidence (N, L, S) in float32 at least."""
         with torch.autocast(x0.device.type, enabled=False):  # half precision is too coarse at temperature 0.1
             root = x0.shape[-1] ** 0.5
-            similarity = (x0.float() / root) @ (x1.float() / root).transpose(1, 2)
+            similarity = (full_precision(x0) / root) @ (full_precision(x1) / root).transpose(1, 2)
             if self.kind == "dual_softmax":
                 similarity = similarity / self.temperature
             if mask0 is None and mask1 is None:
@@ -134,6 +136,52 @@ class SparseMatching(nn.Module):
         batch, cell0 = good.nonzero(as_tuple=True)
         cell1 = partner[batch, cell0]
         return CoarseMatches(batch, cell0, cell1, confidence[batch, cell0, cell1])
+
+    def entries(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        wanted: tuple[Tensor, Tensor, Tensor],
+        floor: float,
+        mask0: Tensor | None = None,
+        mask1: Tensor | None = None,
+    ) -> tuple[Tensor, Entries]:
+        """Return what `forward` has at given cells and above a floor; for training, see `dual_softmax_entries`.
+
+        Sinkhorn makes its whole matrix for that. Masks are (N, h, w).
+        """
+        flat0, flat1 = (None if mask is None else mask.flatten(1) for mask in (mask0, mask1))
+        if self.kind == "dual_softmax":
+            return dual_softmax_entries(x0, x1, self.temperature, wanted, floor, flat0, flat1)
+        confidence = self(x0, x1, flat0, flat1)
+        return confidence[wanted], entries_above(confidence, floor)
+
+    def select_entries(
+        self,
+        entries: Entries,
+        pairs: int,
+        grid0: tuple[int, int],
+        grid1: tuple[int, int],
+        mask0: Tensor | None = None,
+        mask1: Tensor | None = None,
+    ) -> CoarseMatches:
+        """Pick what `select` picks of the whole matrix, of all its entries above a floor, at most the threshold.
+
+        Args:
+            entries: their confidence stays differentiable in the result.
+            pairs: N, batch size.
+            grid0: (h0, w0) cells of image 0.
+            grid1: (h1, w1).
+            mask0: (N, h0, w0) bool, valid cells.
+            mask1: (N, h1, w1).
+        """
+        value, pair = entries.confidence.detach(), entries.batch
+        good = value > self.threshold
+        for cell, grid, mask in ((entries.cell0, grid0, mask0), (entries.cell1, grid1, mask1)):
+            cells = grid[0] * grid[1]
+            inner = _inner(grid, mask, pairs, self.border, value.device)
+            good &= first_best(pair * cells + cell, value, pairs * cells) & inner[pair, cell]
+        return CoarseMatches(pair[good], entries.cell0[good], entries.cell1[good], entries.confidence[good])
 
     def candidates(
         self, x0: Tensor, x1: Tensor, grid0: tuple[int, int], grid1: tuple[int, int]

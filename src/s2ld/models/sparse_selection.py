@@ -138,11 +138,11 @@ def _best_of_few(shares: _Shares) -> tuple[Tensor, Tensor, Tensor]:
     """Choose mutual nearest neighbours among the large shares: a better neighbour would be one of them too."""
     row, column = shares.row, shares.column
     confidence = (shares.weight / shares.rows[row]) * (shares.weight / shares.columns[column])
-    mutual = _first_best(row, confidence, len(shares.rows)) & _first_best(column, confidence, len(shares.columns))
+    mutual = first_best(row, confidence, len(shares.rows)) & first_best(column, confidence, len(shares.columns))
     return row[mutual], column[mutual], confidence[mutual]
 
 
-def _first_best(group: Tensor, value: Tensor, groups: int) -> Tensor:
+def first_best(group: Tensor, value: Tensor, groups: int) -> Tensor:
     """(K,) bool: whether a value is the largest of its group, the first one of equals."""
     best = value.new_zeros(groups).scatter_reduce(0, group, value, "amax")
     order = torch.arange(len(group), device=group.device)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +22,11 @@ from s2ld.geometry.linalg import full_precision
 from s2ld.geometry.pose import invert_pose, transform
 from s2ld.geometry.warp import sample_depth
 from s2ld.models.detector import CELL
+from s2ld.training.confidences import Confidences, has_negatives
 from s2ld.training.corners import corner_loss
 from s2ld.training.correlation_losses import correlation_losses, verification_loss
 from s2ld.training.regulariser import regularise
-from s2ld.training.targets import nearest_keypoint, valid_cells
+from s2ld.training.targets import NearestKeypoint, nearest_keypoint, valid_cells
 from s2ld.types import CoarseMatches, EncodedPair, FineMatches, Keypoints, LossTerms, PairBatch, Targets, View
 
 ReduceCount = Callable[[Tensor], Tensor]
@@ -33,12 +35,11 @@ _CLAMP = 1e-6  # of a confidence and of its complement, before the logarithm
 _LEAST_STD = 1e-3  # of the window's half side: below it a match does not gain weight
 _LEAST_SQUARED_DISTANCE = 1e-12  # px²: the square root has no gradient at 0
 _LEAST_COUNT = 1e-6  # far below one match in thousands of ranks
-_FAINT = 1e-3  # confidence of a negative below which its focal loss, at most 1e-9, is left out
 
 
 def matching_losses(
     encoded: EncodedPair,
-    confidence: Tensor,
+    confidences: Confidences,
     coarse: CoarseMatches,
     fine: FineMatches,
     targets: Targets,
@@ -46,12 +47,13 @@ def matching_losses(
     config: CN,
     window_radius_px: float,
     reduce_count: ReduceCount,
+    nearest: NearestKeypoint = nearest_keypoint,
 ) -> LossTerms:
     """Return all loss terms of the matcher and their sum, weighted by the LOSS node; float32 also under autocast.
 
     Args:
         encoded: keypoints and scores of both images.
-        confidence: (N, L, S) confidence matrix of the sparse stage.
+        confidences: what is asked of the confidence matrix of the sparse stage.
         coarse: the M matches that trained the fine stage (`select_fine`).
         fine: their fine matches.
         targets: of the same batch.
@@ -59,9 +61,10 @@ def matching_losses(
         config: the LOSS node.
         window_radius_px: resized px of half a fine window, the unit of the expectation.
         reduce_count: local count -> mean over the DDP ranks (the identity in one process).
+        nearest: the search for neighbours; another one for the slow reference.
     """
-    with torch.autocast(confidence.device.type, enabled=False):
-        coarse_term = coarse_loss(confidence, targets, batch, config, reduce_count)
+    with torch.autocast(targets.warped0.device.type, enabled=False):
+        coarse_term = coarse_loss(confidences, targets, batch, config, reduce_count)
         heatmap = verification = zero = torch.zeros_like(coarse_term)
         if fine.correlation is None:
             fine_term = fine_loss(coarse, fine, encoded.keypoints1, targets, window_radius_px, reduce_count)
@@ -69,7 +72,7 @@ def matching_losses(
             points, heatmaps = correlation_losses(coarse, fine, targets, window_radius_px)
             fine_term, heatmap = _mean(points, reduce_count), _mean(heatmaps, reduce_count)
             verification = _mean(verification_loss(coarse, fine, targets, config), reduce_count)
-        location, repeatability, score = _keypoint_terms(encoded, targets, batch, config, reduce_count)
+        location, repeatability, score = _keypoint_terms(encoded, targets, batch, config, reduce_count, nearest)
         depth0 = _depth_at(batch.view0, full_precision(encoded.keypoints0.points))[coarse.batch, coarse.cell0]
         regulariser = regularise(coarse, fine, depth0, batch, config)
         terms = LossTerms(
@@ -95,7 +98,9 @@ def detector_losses(
     Arguments are those of `matching_losses`.
     """
     with torch.autocast(targets.warped0.device.type, enabled=False):
-        location, repeatability, score = _keypoint_terms(encoded, targets, batch, config, reduce_count)
+        location, repeatability, score = _keypoint_terms(
+            encoded, targets, batch, config, reduce_count, nearest_keypoint
+        )
         corner = _corner_term(encoded, batch, reduce_count)
     zero = torch.zeros_like(location)
     terms = LossTerms(zero, zero, zero, zero, zero, location, corner, repeatability, score, zero)
@@ -103,9 +108,9 @@ def detector_losses(
 
 
 def coarse_loss(
-    confidence: Tensor, targets: Targets, batch: PairBatch, config: CN, reduce_count: ReduceCount
+    confidences: Confidences, targets: Targets, batch: PairBatch, config: CN, reduce_count: ReduceCount
 ) -> Tensor:
-    """Return the focal loss of the confidence matrix (N, L, S), a scalar; the arguments are `matching_losses`'s.
+    """Return the focal loss of the confidence matrix, a scalar; the arguments are `matching_losses`'s.
 
     `-a (1 - p)^g log p` averaged over the true matches, plus `-a p^g log(1 - p)` averaged over the negatives where
     COARSE_NEGATIVES asks for them. A negative is any other pair of unpadded cells of which one at least has known
@@ -114,14 +119,14 @@ def coarse_loss(
     keypoints with known depth.
     """
     alpha, gamma = config.FOCAL_ALPHA, config.FOCAL_GAMMA
-    true = full_precision(confidence[targets.batch, targets.cell0, targets.cell1])
+    true = full_precision(confidences.true)
     # the clamp is for the logarithm alone: a true match below it is the one that needs the gradient most
     true = true + (true.clamp(_CLAMP, 1 - _CLAMP) - true).detach()
     positives = alpha * (1 - true).pow(gamma) * -true.log()
     loss = _mean(positives, reduce_count)
-    if not config.COARSE_NEGATIVES and not config.HARD_NEGATIVE_WEIGHT:
+    if not has_negatives(config):
         return loss
-    p = full_precision(_confident_negatives(confidence, targets, batch)).clamp(max=1 - _CLAMP)
+    p = full_precision(confidences.negative).clamp(max=1 - _CLAMP)
     total = (alpha * p.pow(gamma) * -torch.log1p(-p)).sum()
     if config.COARSE_NEGATIVES:
         loss = loss + _ratio(total, _count_negatives(targets, batch).to(total.dtype), reduce_count)
@@ -129,17 +134,6 @@ def coarse_loss(
         hard = _ratio(total, targets.known0.sum().to(total.dtype), reduce_count)
         loss = loss + config.HARD_NEGATIVE_WEIGHT * hard
     return loss
-
-
-def _confident_negatives(confidence: Tensor, targets: Targets, batch: PairBatch) -> Tensor:
-    """Return the negatives of the confidence matrix that are above _FAINT, (K,): the others add nothing."""
-    pair, cell0, cell1 = (confidence.detach() > _FAINT).nonzero(as_tuple=True)
-    known = targets.known0[pair, cell0] | targets.known1[pair, cell1]
-    inside = valid_cells(batch.view0)[pair, cell0] & valid_cells(batch.view1)[pair, cell1]
-    partner = torch.full_like(targets.known0, -1, dtype=torch.long)
-    partner[targets.batch, targets.cell0] = targets.cell1
-    negative = known & inside & (partner[pair, cell0] != cell1)
-    return confidence[pair[negative], cell0[negative], cell1[negative]]
 
 
 def _count_negatives(targets: Targets, batch: PairBatch) -> Tensor:
@@ -192,14 +186,19 @@ def score_loss(keypoints0: Keypoints, keypoints1: Keypoints, targets: Targets, b
 
 
 def _keypoint_terms(
-    encoded: EncodedPair, targets: Targets, batch: PairBatch, config: CN, reduce_count: ReduceCount
+    encoded: EncodedPair,
+    targets: Targets,
+    batch: PairBatch,
+    config: CN,
+    reduce_count: ReduceCount,
+    nearest: NearestKeypoint,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return location, repeatability and score consistency; the first two over both directions together."""
     first, second = encoded.keypoints0, encoded.keypoints1
-    radius = config.KEYPOINT_RADIUS
     T_0to1, T_1to0 = batch.T_0to1, invert_pose(batch.T_0to1)
-    there = _neighbours(first, second, targets.warped0, targets.valid0, batch.view0, batch.view1, T_0to1, radius)
-    back = _neighbours(second, first, targets.warped1, targets.valid1, batch.view1, batch.view0, T_1to0, radius)
+    search = partial(_neighbours, radius=config.KEYPOINT_RADIUS, search=nearest)
+    there = search(first, second, targets.warped0, targets.valid0, batch.view0, batch.view1, T_0to1)
+    back = search(second, first, targets.warped1, targets.valid1, batch.view1, batch.view0, T_1to0)
     distance, score = (torch.cat(values) for values in zip(there, back, strict=True))
     location = _mean(distance, reduce_count)
     # of all ranks, not of this one
@@ -219,13 +218,14 @@ def _neighbours(
     other: View,
     pose: Tensor,
     radius: float,
+    search: NearestKeypoint,
 ) -> tuple[Tensor, Tensor]:
     """Return distance in px and sum of scores, (P,) each, of valid keypoints and the nearest of the other image.
 
     Which one is nearest, and the depth, are constants; both keypoints' positions are differentiable.
     """
     points, other_points = full_precision(keypoints.points), full_precision(others.points)
-    nearest, distance = nearest_keypoint(warped, other_points.detach(), other, radius)
+    nearest, distance = search(warped, other_points.detach(), other, radius)
     pair, cell = (valid & (distance < radius)).nonzero(as_tuple=True)
     partner = nearest[pair, cell]
     depth = _depth_at(view, points)[pair, cell]

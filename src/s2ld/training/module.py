@@ -18,8 +18,10 @@ from torch.optim import Optimizer
 from s2ld.config import CN, config_to_text
 from s2ld.errors import S2LDError
 from s2ld.evaluation.estimators import OpenCVRansac, build_homography_estimator
+from s2ld.models.attention import LocalFeatureTransformer
 from s2ld.models.checkpoint import CONFIG_KEY
 from s2ld.models.network import S2LD
+from s2ld.training.confidences import sparse_stage
 from s2ld.training.ema import WeightAverage
 from s2ld.training.losses import detector_losses, matching_losses
 from s2ld.training.optim import RunScale, build_optimizer, build_scheduler, run_scale
@@ -60,6 +62,11 @@ class S2LDModule(pl.LightningModule):
         self.matcher = S2LD(config.MODEL)
         if config.TRAIN.CHANNELS_LAST:
             self.matcher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for module in self.matcher.modules():
+            if isinstance(module, nn.ReLU | nn.LeakyReLU):  # always behind a layer of its own
+                module.inplace = True
+            elif isinstance(module, LocalFeatureTransformer):
+                module.recomputing = config.TRAIN.CHECKPOINT
         self._frozen = _frozen_modules(self.matcher, config.TRAIN)
         for module in self._frozen:
             module.requires_grad_(False)
@@ -95,7 +102,7 @@ class S2LDModule(pl.LightningModule):
         if self.config.TRAIN.STAGE == "detector":
             terms = self._detector_terms(batch)
         else:
-            terms = self._matcher_terms(batch, batch_idx)
+            terms = self.matcher_terms(batch, batch_idx)
         if terms is None:
             return self._broken_loss()
         if not bool(terms.total.isfinite()):
@@ -107,43 +114,48 @@ class S2LDModule(pl.LightningModule):
         return terms.total
 
     def reduce_count(self, count: Tensor) -> Tensor:
-        """Return the mean of a count over the processes."""
-        if self.trainer.world_size == 1:
+        """Return the mean of a count over the processes; one without a trainer is alone."""
+        if self._trainer is None or self.trainer.world_size == 1:
             return count
         return cast("Tensor", self.trainer.strategy.reduce(count.clone(), reduce_op="mean"))
 
-    def _matcher_terms(self, batch: PairBatch, batch_idx: int) -> LossTerms | None:
+    def matcher_terms(self, batch: PairBatch, batch_idx: int) -> LossTerms | None:
+        """Return the loss terms of a batch, None where an output of the network is not finite in any process."""
         images0, images1 = batch.view0.images, batch.view1.images
         encoded = self.matcher.encode(images0, images1)
-        confidence = self.matcher.confidence(encoded, images0.mask, images1.mask)
-        if self._is_broken(confidence, "the confidence matrix", batch):
+        if self._is_broken(encoded, batch):
             return None
-        predicted = self.matcher.select(confidence, encoded, images0.mask, images1.mask)
         targets = build_targets(encoded, batch, self.config.TARGETS)
+        predicted, confidences = sparse_stage(self.matcher, encoded, targets, batch, self.config.LOSS)
         coarse = select_fine(predicted, targets, batch, self.config.TARGETS, self._generator(batch_idx))
         fine = self.matcher.refine(encoded, coarse)
         self._log_matches(predicted, coarse, fine, targets, batch)
         radius = self.matcher.window_radius_px
         return matching_losses(
-            encoded, confidence, coarse, fine, targets, batch, self.config.LOSS, radius, self.reduce_count
+            encoded, confidences, coarse, fine, targets, batch, self.config.LOSS, radius, self.reduce_count
         )
 
     def _detector_terms(self, batch: PairBatch) -> LossTerms | None:
         encoded = _detect(self.matcher, batch)
-        if self._is_broken(encoded.keypoints0.points, "a keypoint", batch):
+        if self._is_broken(encoded, batch):
             return None
         targets = build_targets(encoded, batch, self.config.TARGETS)
         return detector_losses(encoded, targets, batch, self.config.LOSS, self.reduce_count)
 
-    def _is_broken(self, output: Tensor, what: str, batch: PairBatch) -> bool:
+    def _is_broken(self, encoded: EncodedPair, batch: PairBatch) -> bool:
         """Whether an output is not finite in any process: all leave the step together, before they count matches.
 
         It must be asked for, since a loss over no valid keypoint is 0.
         """
-        broken = not bool(output.sum().isfinite())
-        if broken:
-            self._why = f"{what} is not finite ({_pairs(batch)})"
-        return bool(self.reduce_count(torch.tensor(float(broken), device=self.device)) > 0)
+        keypoints = encoded.keypoints0.points, encoded.keypoints1.points
+        sums = [
+            first.sum() + second.sum()
+            for first, second in (keypoints, (encoded.coarse0.float(), encoded.coarse1.float()))
+        ]
+        finite = torch.stack(sums).isfinite().tolist()
+        if not all(finite):
+            self._why = f"a {'descriptor' if finite[0] else 'keypoint'} is not finite ({_pairs(batch)})"
+        return bool(self.reduce_count(torch.tensor(float(not all(finite)), device=self.device)) > 0)
 
     def _broken_loss(self) -> Tensor:
         """Return NaN that hangs on every weight: its gradient reaches the other processes by DDP's own reduction."""

@@ -7,6 +7,7 @@ the resized image, so that the scale to the original photograph drops out of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil
 
 import torch
@@ -71,8 +72,13 @@ def nearest_keypoint(places: Tensor, points: Tensor, view: View, radius: float) 
     return nearest.where(found, 0), distance.where(found, torch.inf)
 
 
+NearestKeypoint = Callable[[Tensor, Tensor, View, float], tuple[Tensor, Tensor]]
+
+
 @torch.no_grad()
-def build_targets(encoded: EncodedPair, batch: PairBatch, config: CN) -> Targets:
+def build_targets(
+    encoded: EncodedPair, batch: PairBatch, config: CN, nearest: NearestKeypoint = nearest_keypoint
+) -> Targets:
     """Warp the keypoints of both images into the other one and find the true coarse matches.
 
     A keypoint is valid where `warp_by_depth` says so and the way there and back, by the depth of both views, returns
@@ -84,6 +90,7 @@ def build_targets(encoded: EncodedPair, batch: PairBatch, config: CN) -> Targets
         encoded: its keypoints, detached here.
         batch: intrinsics, depth (0 or None: unknown) and relative pose.
         config: the TARGETS node.
+        nearest: the search; another one for the slow reference.
     """
     points0 = full_precision(encoded.keypoints0.points)
     points1 = full_precision(encoded.keypoints1.points)
@@ -91,8 +98,8 @@ def build_targets(encoded: EncodedPair, batch: PairBatch, config: CN) -> Targets
     warped0, valid0, known0 = _warp_and_return(points0, batch.view0, batch.view1, batch.T_0to1, T_1to0, config)
     warped1, valid1, known1 = _warp_and_return(points1, batch.view1, batch.view0, T_1to0, batch.T_0to1, config)
 
-    cell1, distance0 = nearest_keypoint(warped0, points1, batch.view1, config.COARSE_RADIUS)
-    cell0, distance1 = nearest_keypoint(warped1, points0, batch.view0, config.COARSE_RADIUS)
+    cell1, distance0 = nearest(warped0, points1, batch.view1, config.COARSE_RADIUS)
+    cell0, distance1 = nearest(warped1, points0, batch.view0, config.COARSE_RADIUS)
     found0 = valid0 & distance0.isfinite()
     found1 = valid1 & distance1.isfinite()
     itself = torch.arange(points0.shape[1], device=points0.device)

@@ -1,0 +1,62 @@
+"""The training measurements with a network and images so small that they take seconds; no time is asserted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from s2ld.config import CN, config_from_text, config_to_text
+from s2ld.evaluation.training_step import gradient_difference, measure_loading, measure_training, run_steps
+
+SMALL = """
+MODEL:
+  BACKBONE: {STEM_DIM: 8, DIMS: [8, 12, 32], BLOCKS: [1, 1, 1], FINE_DIM: 8}
+  DETECTOR: {COARSE_DIMS: [16, 16], FINE_DIMS: [8, 8], HEAD_DIMS: [16, 16]}
+  ADJUSTER: {HIDDEN_DIM: 32}
+  COARSE: {LAYERS: [self, cross], HEADS: 4}
+  FINE: {HEADS: 4}
+TRAIN: {EMA_DECAY: 0.0}
+DATA: {IMAGE_SIZE: [96, 64], SYNTHETIC: {SUPERSAMPLE: 1, TEXTURE_SIDE: 64, OVERLAP: [0.8, 1.0]}}
+"""
+
+
+def small() -> CN:
+    return config_from_text(SMALL, "SMALL")
+
+
+def test_both_steps_learn_the_same_from_the_same_start() -> None:
+    text = config_to_text(small())
+    ours, slow = run_steps(False, text, 1), run_steps(True, text, 1)
+    assert ours.terms == pytest.approx(slow.terms, rel=1e-3)
+    assert slow.terms["fine"] > 0
+    assert ours.gradients.keys() == slow.gradients.keys()
+    together, worst, _ = gradient_difference(ours.gradients, slow.gradients)
+    assert together < 1e-3
+    assert worst < 0.1
+
+
+def test_the_gradient_differs_as_a_whole_and_at_its_worst() -> None:
+    reference = {
+        "a": np.array([3.0, 4.0], np.float32),
+        "b": np.array([[1.0]], np.float32),
+        "c": np.zeros(2, np.float32),
+    }
+    ours = {"a": np.array([3.0, 4.5], np.float32), "b": np.array([[0.8]], np.float32), "c": np.zeros(2, np.float32)}
+    together, worst, name = gradient_difference(ours, reference)
+    assert (together, worst, name) == (pytest.approx((0.29 / 26) ** 0.5), pytest.approx(0.2), "b")
+
+
+def test_training_outcomes_have_their_targets() -> None:
+    outcomes = measure_training((96, 64), 1, 1, small())
+    asked = [(outcome.target, outcome.at_least) for outcome in outcomes if outcome.target is not None]
+    assert asked == 2 * [(1.5, True), (0.5, False)]
+    assert len({outcome.title for outcome in outcomes}) == len(outcomes) == 2 + 2 * 5
+    for outcome in outcomes:
+        assert outcome.value is not None
+        assert outcome.value < 1e-3 if "difference" in outcome.title else outcome.value > 0
+
+
+def test_loading_measures_pairs_of_scenes_that_it_writes() -> None:
+    outcomes = measure_loading((64, 64), pairs=3)
+    assert len(outcomes) == 2
+    assert all(outcome.value is not None and outcome.value > 0 for outcome in outcomes)
