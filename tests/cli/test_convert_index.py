@@ -14,7 +14,17 @@ from s2ld.cli.convert_index import main, script
 from s2ld.data.index import read_index, read_indices
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-FIELDS = ("image_paths", "depth_paths", "intrinsics", "poses", "pairs", "overlap", "angle_deg", "image_sizes")
+FIELDS = (
+    "image_paths",
+    "depth_paths",
+    "intrinsics",
+    "poses",
+    "pairs",
+    "overlap",
+    "angle_deg",
+    "image_sizes",
+    "scale_ratio",
+)
 
 
 class Hostile:

@@ -93,6 +93,17 @@ def test_select_filters_by_overlap_and_angle(tmp_path: Path) -> None:
     assert new.select(max_angle=10.0).tolist() == [0]
 
 
+def test_scale_ratios_survive_and_are_filtered_either_way(tmp_path: Path) -> None:
+    (tmp_path / "old.npz").write_bytes(pickle.dumps(historical()))
+    old = read_index(tmp_path / "old.npz")
+    assert len(old.select(max_scale=1.0)) == 2  # it tells no scale
+    for ratios, kept in (([2.0, 1.0], [1]), ([0.5, 1.4], [1]), ([1.0, 1.6], [0])):
+        write_index(replace(old, scale_ratio=np.array(ratios, np.float32)), tmp_path / "new.npz")
+        new = read_index(tmp_path / "new.npz")
+        assert new.select(max_scale=1.5).tolist() == kept
+        assert len(new.select()) == 2
+
+
 def mapped(array: np.ndarray) -> bool:
     """Tell whether an array's bytes are those of a mapped file."""
     base: Any = array
@@ -173,6 +184,7 @@ def test_compressed_plain_form_is_read_too(tmp_path: Path) -> None:
         ("overlap", np.array(["a", "b"]), "floating"),
         ("overlap", np.zeros(3, np.float32), "2 pairs"),
         ("angle_deg", np.zeros(3, np.float32), "angle_deg"),
+        ("scale_ratio", np.ones(3, np.float32), "scale_ratio"),
         ("image_sizes", np.array([[8, 8]]), "image_sizes"),
         ("image_sizes", np.array([[8, 8], [8, 0], [8, 8]]), "image_sizes"),
     ],

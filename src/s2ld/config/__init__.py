@@ -105,7 +105,7 @@ def _set(config: CN, key: str, text: str) -> None:
     if key not in set(config_keys(config)):
         raise _unknown(config, key, "command line")
     section, _, leaf = key.rpartition(".")
-    node = value_of(config, section)
+    node = value_of(config, section) if section else config
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -186,6 +186,7 @@ def _megadepth() -> CN:
     c.PRINCIPAL_POINT = "integer"
     c.OVERLAP = [0.0, 1.0]  # least and largest overlap of a pair, by the index
     c.MAX_ANGLE = 180.0  # largest triangulation angle, degrees, where the index tells it
+    c.MAX_SCALE = 100.0  # largest ratio of the sizes in both images, either way, where the index tells it
     c.PAIRS_PER_SCENE = 100  # drawn of each scene an epoch
     c.FILL = False  # training images fill IMAGE_SIZE, cropped at the middle; False: padded, nothing is lost
     c.CACHE_MB = 512  # decoded photographs that each loader process keeps, MB

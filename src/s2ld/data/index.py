@@ -3,7 +3,8 @@
 Two forms are read, told apart by their bytes:
 
 - plain: a zip (``np.savez``) of ``image_paths``, ``depth_paths`` (unicode), ``intrinsics`` (n, 3, 3),
-  ``poses`` (n, 4, 4), ``pairs`` (m, 2), ``overlap`` (m) and optionally ``angle_deg`` (m) and ``image_sizes`` (n, 2):
+  ``poses`` (n, 4, 4), ``pairs`` (m, 2), ``overlap`` (m) and optionally ``angle_deg`` (m), ``scale_ratio`` (m) and
+  ``image_sizes`` (n, 2):
   nothing is unpickled. The file is mapped, not copied: all processes of a machine share one copy of it;
 - historical: a *pickled* dict called .npz, or a zip of arrays of objects, with ``pair_infos``, a list of
   ``((i, j), overlap, centres)``. Unpickling executes what a file asks for, so these go through an unpickler
@@ -32,7 +33,7 @@ from s2ld.files import whole_file
 
 IMAGE_KEYS = ("image_paths", "depth_paths", "intrinsics", "poses")
 PLAIN_KEYS = (*IMAGE_KEYS, "pairs", "overlap")
-OPTIONAL_KEYS = ("angle_deg", "image_sizes")
+OPTIONAL_KEYS = ("angle_deg", "image_sizes", "scale_ratio")
 _LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
 
@@ -58,6 +59,8 @@ class SceneIndex:
     """(m,) triangulation angle, degrees; None where the index does not tell it."""
     image_sizes: NDArray[np.integer[Any]] | None = None
     """(n, 2) width and height, px, of the image that the intrinsics belong to; None where it is not known."""
+    scale_ratio: NDArray[np.floating[Any]] | None = None
+    """(m,) size of what both see in the second image over that in the first, px; None where it is not told."""
     mapped_from: str = field(default="", init=False, compare=False)
     """Plain file whose bytes the arrays are; "" for arrays in memory, and for what `dataclasses.replace` makes."""
 
@@ -68,11 +71,21 @@ class SceneIndex:
         """Pickle a mapped index as its path, so that a spawned process maps the file too and is sent no arrays."""
         return (read_index, (self.mapped_from,)) if self.mapped_from else super().__reduce_ex__(protocol)
 
-    def select(self, overlap: tuple[float, float] = (0.0, 1.0), max_angle: float = 180.0) -> NDArray[np.uint32]:
-        """Return the rows of `pairs` with overlap in [least, largest] and angle (if known) of at most `max_angle`."""
+    def select(
+        self, overlap: tuple[float, float] = (0.0, 1.0), max_angle: float = 180.0, max_scale: float = np.inf
+    ) -> NDArray[np.uint32]:
+        """Return the rows of `pairs` that pass.
+
+        Args:
+            overlap: least and largest overlap.
+            max_angle: degrees, where the angle is known.
+            max_scale: of the scale ratio or its inverse, whichever is larger, where it is known.
+        """
         keep = (self.overlap >= overlap[0]) & (self.overlap <= overlap[1])
         if self.angle_deg is not None:
             keep &= self.angle_deg <= max_angle
+        if self.scale_ratio is not None:
+            keep &= (self.scale_ratio <= max_scale) & (self.scale_ratio >= 1 / max_scale)
         return np.flatnonzero(keep).astype(np.uint32)
 
 
@@ -82,8 +95,10 @@ class Selection:
     Finding them takes a thousandth of reading a photograph; holding them would take 4 bytes a pair in every process.
     """
 
-    def __init__(self, index: SceneIndex, overlap: tuple[float, float], max_angle: float) -> None:
-        self._index, self._filters = index, (overlap, max_angle)
+    def __init__(
+        self, index: SceneIndex, overlap: tuple[float, float], max_angle: float, max_scale: float = np.inf
+    ) -> None:
+        self._index, self._filters = index, (overlap, max_angle, max_scale)
         self._count = len(self.rows())
 
     def __len__(self) -> int:
@@ -238,16 +253,18 @@ def _plain(name: str, content: Mapping[str, Any]) -> SceneIndex:
     if pairs.dtype.kind not in "iu" or pairs.shape[1:] != (2,):
         raise ValueError("pairs must be whole numbers of shape (m, 2)")
     _check_counts([paths, depths, content["intrinsics"], content["poses"]], pairs, overlap)
-    angle = np.asarray(content["angle_deg"]) if "angle_deg" in content else None
-    if angle is not None and angle.shape != overlap.shape:
-        raise ValueError(f"angle_deg does not belong to its {len(pairs)} pairs")
-    if any(values is not None and values.dtype.kind != "f" for values in (overlap, angle)):
-        raise ValueError("overlap and angle_deg must be floating point numbers")
+    angle, scale = (np.asarray(content[key]) if key in content else None for key in ("angle_deg", "scale_ratio"))
+    for key, values in (("angle_deg", angle), ("scale_ratio", scale)):
+        if values is not None and values.shape != overlap.shape:
+            raise ValueError(f"{key} does not belong to its {len(pairs)} pairs")
+    if any(values is not None and values.dtype.kind != "f" for values in (overlap, angle, scale)):
+        raise ValueError("overlap, angle_deg and scale_ratio must be floating point numbers")
     cameras = _cameras(content["intrinsics"])
     sizes = np.asarray(content["image_sizes"]) if "image_sizes" in content else _sizes_of(paths, cameras)
     if sizes is not None and (sizes.shape != (len(paths), 2) or sizes.dtype.kind not in "iu" or (sizes < 1).any()):
         raise ValueError("image_sizes must be a width and a height of each image, whole px from 1")
-    return SceneIndex(name, paths, depths, cameras, _matrices(content["poses"], 4), pairs, overlap, angle, sizes)
+    poses = _matrices(content["poses"], 4)
+    return SceneIndex(name, paths, depths, cameras, poses, pairs, overlap, angle, sizes, scale)
 
 
 def _check_counts(images: Sequence[Any], pairs: NDArray[Any], overlap: NDArray[Any]) -> None:

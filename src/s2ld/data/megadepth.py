@@ -102,6 +102,7 @@ class MegaDepthPairs:
         depth: read the depth maps.
         overlap: least and largest overlap of a pair, by the index.
         max_angle: largest triangulation angle, degrees, where the index tells it.
+        max_scale: largest ratio of the sizes in both images, either way, where the index tells it.
         seed: of the draw and of the photometric change.
         photometric: DATA.PHOTOMETRIC node of the change of each view; needs a seed. None: plain grey images.
         cache_mb: decoded photographs are kept up to this many MB.
@@ -126,6 +127,7 @@ class MegaDepthPairs:
         depth: bool = True,
         overlap: tuple[float, float] = (0.0, 1.0),
         max_angle: float = 180.0,
+        max_scale: float = math.inf,
         seed: int | None = None,
         photometric: CN | None = None,
         cache_mb: int = 512,
@@ -141,12 +143,13 @@ class MegaDepthPairs:
         self.seed = seed
         self._depth = depth
         self._photometric = photometric if seed is not None else None
-        chosen = [(scene, Selection(scene, overlap, max_angle)) for scene in scenes]
+        chosen = [(scene, Selection(scene, overlap, max_angle, max_scale)) for scene in scenes]
         self._scenes = [(scene, rows) for scene, rows in chosen if len(rows)]
         if not self._scenes:
             raise S2LDError(
                 f"none of {len(scenes)} MegaDepth indices has a pair with overlap in {list(overlap)} and an angle of "
-                f"at most {max_angle:g} degrees; widen DATA.MEGADEPTH.OVERLAP or MAX_ANGLE"
+                f"at most {max_angle:g} degrees, scale ratio {max_scale:g}; widen DATA.MEGADEPTH.OVERLAP, MAX_ANGLE "
+                "or MAX_SCALE"
             )
         self._ends = np.cumsum([len(rows) for _, rows in self._scenes])
         self._cache = _Cache(cache_mb << 20)
@@ -278,6 +281,7 @@ def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: 
         depth=files.depth,
         overlap=(float(node.OVERLAP[0]), float(node.OVERLAP[1])),
         max_angle=node.MAX_ANGLE,
+        max_scale=node.MAX_SCALE,
         seed=config.SEED if split == "train" else None,
         photometric=config.PHOTOMETRIC if split == "train" else None,
         cache_mb=node.CACHE_MB,

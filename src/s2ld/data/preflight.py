@@ -164,7 +164,7 @@ def _open(path: Path, where: MegaDepthFiles, config: CN) -> _Scene | SceneReport
         index = read_index(path)
     except S2LDError as error:
         return SceneReport(path.stem, 0, 0, dict.fromkeys(CHECKS, 0), 0, 0, {}, str(error))
-    rows = index.select((float(config.OVERLAP[0]), float(config.OVERLAP[1])), config.MAX_ANGLE)
+    rows = index.select((float(config.OVERLAP[0]), float(config.OVERLAP[1])), config.MAX_ANGLE, config.MAX_SCALE)
     pairs = index.pairs[rows]
     images = {int(i): photo_files(where.root, index, int(i), config.LAYOUT, where.depth) for i in np.unique(pairs)}
     return _Scene(index, pairs, rows, images)
@@ -205,6 +205,7 @@ def _without(scene: _Scene, bad: NDArray[np.bool_]) -> SceneIndex | None:
         overlap=index.overlap[scene.rows][keep],
         angle_deg=None if index.angle_deg is None else index.angle_deg[scene.rows][keep],
         image_sizes=None if index.image_sizes is None else index.image_sizes[used],
+        scale_ratio=None if index.scale_ratio is None else index.scale_ratio[scene.rows][keep],
     )
 
 

@@ -8,6 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from s2ld.errors import S2LDError
+
+
+class RejectedError(S2LDError):
+    """A scene that cannot be used; others can."""
+
 
 @dataclass(frozen=True)
 class SparseModel:

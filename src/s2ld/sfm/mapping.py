@@ -1,0 +1,189 @@
+"""Cameras and points of photographs by COLMAP: SIFT, matching, incremental mapping. All of it goes on after a kill.
+
+Features and matches are in COLMAP's database, in which each stage finds what is done already; a finished mapping is a
+folder that appears whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from yacs.config import CfgNode as CN
+
+from s2ld.errors import S2LDError
+from s2ld.files import make_folder
+from s2ld.sfm.colmap import load_pycolmap
+from s2ld.sfm.copies import WorkingPhoto
+from s2ld.sfm.preselect import alike_pairs, all_pairs, by_scale, coarsest
+
+DATABASE, SPARSE = "database.db", "sparse"
+"""What `map_photos` leaves in its folder: COLMAP's database, and a folder of numbered models."""
+IMAGES_A_STEP, PAIRS_A_STEP = 8, 50
+"""What a kill loses at most, images or pairs."""
+LEAST_MODEL = 3  # images of a model that COLMAP keeps; that it is too small for a scene is said later
+
+
+def map_photos(
+    images: Path, photos: Sequence[WorkingPhoto], folder: Path, config: CN, jobs: int, progress: bool = True
+) -> list[Path]:
+    """Return the folders of the models of photographs; several where parts of them could not be joined, or none.
+
+    Args:
+        images: folder of the working copies.
+        photos: the copies.
+        folder: for the database and the models.
+        config: `build_defaults`, of which SFM and SEED are read.
+        jobs: threads.
+        progress: show bars.
+
+    Raises:
+        S2LDError: pycolmap is not installed, or fails (a full disk, for instance).
+    """
+    sparse = folder / SPARSE
+    if not sparse.is_dir():
+        make_folder(folder)
+        with _failures(folder):
+            colmap = _Colmap(images, folder, config, jobs, progress)
+            colmap.register(photos)
+            colmap.extract([photo.name for photo in photos])
+            colmap.match([photo.name for photo in photos])
+            colmap.map(len(photos), sparse)
+    return sorted((path for path in sparse.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+class _Colmap:
+    """The stages of one scene; each skips what the database has."""
+
+    def __init__(self, images: Path, folder: Path, config: CN, jobs: int, progress: bool) -> None:
+        self._api = load_pycolmap()
+        if not hasattr(self._api, "FeatureExtractionOptions"):
+            raise S2LDError(f"pycolmap {self._api.__version__} is too old; pip install --upgrade pycolmap")
+        self._api.set_random_seed(config.SEED)
+        self._images, self._folder, self._config = images, folder, config
+        self._database = folder / DATABASE
+        self._jobs, self._progress = jobs, progress
+
+    def register(self, photos: Sequence[WorkingPhoto]) -> None:
+        """Enter all images, those that share a camera in one group, with the focal length by EXIF where it is known."""
+        if self._database.exists():
+            return
+        share = self._config.SFM.SHARE_CAMERAS
+
+        def key(photo: WorkingPhoto) -> tuple[Any, ...]:
+            return (photo.size, photo.camera, "" if share else photo.name)
+
+        part = self._database.with_name(f"{DATABASE}.part")
+        part.unlink(missing_ok=True)
+        self._api.Database.open(part).close()
+        for _, members in groupby(sorted(photos, key=key), key):
+            group = list(members)
+            (width, height), focal = group[0].size, group[0].focal
+            reader = self._api.ImageReaderOptions()
+            reader.camera_model = "SIMPLE_RADIAL"
+            if focal is not None:
+                reader.camera_params = f"{focal:.6f},{width / 2},{height / 2},0"
+            names = [photo.name for photo in group]
+            self._api.import_images(part, self._images, self._api.CameraMode.SINGLE, names, reader)
+        part.rename(self._database)
+
+    def extract(self, names: Sequence[str]) -> None:
+        """Find SIFT features."""
+        ids = self._ids()
+        left = [n for n in names if not self._open(lambda database, n=n: database.exists_keypoints(ids[n]))]
+        options = self._api.FeatureExtractionOptions()
+        options.use_gpu, options.num_threads = False, self._jobs
+        options.sift.max_num_features = self._config.SFM.FEATURES
+        with tqdm(total=len(names), initial=len(names) - len(left), **self._bar("features", "image")) as bar:
+            for step in _steps(left, IMAGES_A_STEP):
+                device = self._api.Device.cpu
+                mode = self._api.CameraMode.AUTO
+                self._api.extract_features(
+                    self._database, self._images, step, mode, extraction_options=options, device=device
+                )
+                bar.update(len(step))
+
+    def match(self, names: Sequence[str]) -> None:
+        """Match and verify pairs: all of few photographs, those that look alike of many."""
+        ids = self._ids()
+        ordered = sorted(names)
+        if len(ordered) <= self._config.SFM.EXHAUSTIVE:
+            pairs = all_pairs(len(ordered))
+        else:
+            pairs = alike_pairs(
+                len(ordered), lambda i: self._coarsest(ids[ordered[i]]), self._config.SFM.PARTNERS, self._progress
+            )
+        named = [(ordered[i], ordered[j]) for i, j in pairs]
+        left = self._open(lambda d: [(a, b) for a, b in named if not d.exists_two_view_geometry(ids[a], ids[b])])
+        matching, verification = self._api.FeatureMatchingOptions(), self._api.TwoViewGeometryOptions()
+        matching.use_gpu, matching.num_threads = False, self._jobs
+        verification.ransac.random_seed = self._config.SEED
+        pairing = self._api.ImportedPairingOptions()
+        pairing.match_list_path = self._folder / "pairs.txt"
+        with tqdm(total=len(named), initial=len(named) - len(left), **self._bar("matches", "pair")) as bar:
+            for step in _steps(left, PAIRS_A_STEP):
+                pairing.match_list_path.write_text("".join(f"{a} {b}\n" for a, b in step))
+                self._api.match_image_pairs(self._database, matching, pairing, verification, self._api.Device.cpu)
+                bar.update(len(step))
+
+    def map(self, count: int, sparse: Path) -> None:
+        """Run the incremental mapper; its folder takes its name when all models are in it."""
+        options = self._api.IncrementalPipelineOptions()
+        options.min_model_size, options.extract_colors = LEAST_MODEL, False
+        options.num_threads, options.random_seed = self._jobs, self._config.SEED
+        part = sparse.with_name(f"{SPARSE}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        make_folder(part)
+        with tqdm(total=count, **self._bar("mapping", "image")) as bar:
+            # the first pair of a model counts two; images that a further model takes again make it a little too many
+            self._api.incremental_mapping(
+                self._database,
+                self._images,
+                part,
+                options,
+                initial_image_pair_callback=lambda: bar.update(2) and None,
+                next_image_callback=lambda: bar.update() and None,
+            )
+        part.rename(sparse)
+
+    def _coarsest(self, image: int) -> Any:
+        keypoints, descriptors = self._open(lambda d: (d.read_keypoints(image), d.read_descriptors(image).data))
+        order = by_scale(keypoints)
+        return coarsest(keypoints[order, :2], descriptors[order])[1]
+
+    def _ids(self) -> dict[str, int]:
+        return {image.name: image.image_id for image in self._open(lambda database: database.read_all_images())}
+
+    def _open(self, use: Any) -> Any:
+        database = self._api.Database.open(self._database)
+        try:
+            return use(database)
+        finally:
+            database.close()
+
+    def _bar(self, title: str, unit: str) -> dict[str, Any]:
+        return {"desc": title, "unit": unit, "disable": not self._progress}
+
+
+def _steps(values: Sequence[Any], length: int) -> Iterator[list[Any]]:
+    for start in range(0, len(values), length):
+        yield list(values[start : start + length])
+
+
+@contextmanager
+def _failures(folder: Path) -> Iterator[None]:
+    """Turn what COLMAP and SQLite throw into one line."""
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        free = shutil.disk_usage(folder).free >> 20
+        raise S2LDError(
+            f"{folder}: COLMAP failed ({reason[:200]}; {free} MiB are free on this disk); what is done is kept: "
+            "run the command again, or delete this folder to begin anew"
+        ) from error
