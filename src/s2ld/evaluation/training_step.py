@@ -6,8 +6,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ from s2ld.training.optim import build_optimizer, run_scale
 from s2ld.training.quiet import quiet_lightning
 from s2ld.training.slow_step import SlowS2LDModule
 from s2ld.training.throughput import source_rate
+from s2ld.types import ImageBatch, PairBatch, View
+
+Gradients = dict[str, NDArray[np.floating[Any]]]
 
 SIZE = (640, 640)
 """Width and height, px."""
@@ -34,6 +38,10 @@ FASTER = 1.5
 """How many times as fast as the slow step the real one should be."""
 MEMORY = 0.5
 """Which share of its peak memory it should take."""
+EQUAL = 1e-6
+"""Largest relative difference of two gradients that count as equal in float64."""
+GRADIENT_SIZE = (160, 160)
+"""Width and height, px, of the pair whose gradients are compared: float64 takes twice the memory."""
 
 SLOW = "slow training step"
 STEPS: Mapping[str, Sequence[str]] = {
@@ -52,10 +60,6 @@ class StepRun:
     """CPU seconds of the second of two steps."""
     megabytes: float
     """Peak memory of the process after both, Python and PyTorch included; NaN where the system does not tell."""
-    terms: dict[str, float]
-    """Loss terms of the first step."""
-    gradients: dict[str, NDArray[np.float32]]
-    """Gradients of the first step, by parameter, before they are clipped."""
 
 
 def measure_training(
@@ -65,9 +69,10 @@ def measure_training(
 
     A step is forward pass, targets, losses, backward pass, clipping and AdamW, on synthetic pairs with depth that are
     in memory already, from the same random weights. In a round the slow step, the real one and the real one with
-    TRAIN.CHECKPOINT run in turn, each in a fresh process: one step that is not counted, whose gradients are compared,
-    and one that is timed, in CPU seconds, the system's included; peak memory is that of the process. Ratios are
-    medians over the rounds of the ratios within a round, other numbers medians.
+    TRAIN.CHECKPOINT run in turn, each in a fresh process: one step that is not counted, and one that is timed, in CPU
+    seconds, the system's included; peak memory is that of the process. Ratios are medians over the rounds of the ratios
+    within a round, other numbers medians. Gradients are compared in float64, of one pair of 160x160 px: norm of the
+    difference over norm, of all parameters together.
 
     Args:
         rounds: at least 1; a step of the paper configuration at 640×640 takes about a minute.
@@ -79,18 +84,31 @@ def measure_training(
     Raises:
         S2LDError: a config that the slow step does not have, or too little memory.
     """
-    settings = [
-        *("DATA.IMAGE_SIZE", f"[{size[0]}, {size[1]}]", "DATA.BATCH_SIZE", str(pairs)),
-        *("TRAIN.EMA_DECAY", "0.0", "TRAIN.EPOCHS", "0"),
-    ]
-    texts = {
-        title: config_to_text(build_config(overrides=[*settings, *more], base=config)) for title, more in STEPS.items()
-    }
+    texts = {title: _config_text(size, pairs, more, config) for title, more in STEPS.items()}
     runs: dict[str, list[StepRun]] = {title: [] for title in STEPS}
     for _ in tqdm(range(rounds), unit="round"):
         for title, text in texts.items():
             runs[title].append(run_alone(run_steps, title == SLOW, text, threads))
-    return [outcome for title in STEPS for outcome in _outcomes(title, runs[title], runs[SLOW], pairs)]
+    gradients = {
+        title: run_alone(exact_gradients, title == SLOW, _config_text(GRADIENT_SIZE, 1, more, config), threads)
+        for title, more in STEPS.items()
+    }
+    outcomes = []
+    for title in STEPS:
+        outcomes += _outcomes(title, runs[title], runs[SLOW], pairs)
+        if title != SLOW:
+            together, worst, name = gradient_difference(gradients[title], gradients[SLOW])
+            note = f"float64, {GRADIENT_SIZE[0]}x{GRADIENT_SIZE[1]} px; worst parameter {worst:.1e}, {name}"
+            outcomes.append(Outcome(f"{title}: difference of the gradient", together, "", EQUAL, note=note))
+    return outcomes
+
+
+def _config_text(size: tuple[int, int], pairs: int, more: Sequence[str], config: CN | None) -> str:
+    settings = [
+        *("DATA.IMAGE_SIZE", f"[{size[0]}, {size[1]}]", "DATA.BATCH_SIZE", str(pairs)),
+        *("TRAIN.EMA_DECAY", "0.0", "TRAIN.EPOCHS", "0"),
+    ]
+    return config_to_text(build_config(overrides=[*settings, *more], base=config))
 
 
 def _outcomes(title: str, runs: Sequence[StepRun], slow: Sequence[StepRun], pairs: int) -> list[Outcome]:
@@ -103,22 +121,18 @@ def _outcomes(title: str, runs: Sequence[StepRun], slow: Sequence[StepRun], pair
         return found
     faster = statistics.median(b.seconds / a.seconds for a, b in zip(runs, slow, strict=True))
     share = statistics.median(a.megabytes / b.megabytes for a, b in zip(runs, slow, strict=True))
-    together, worst, name = gradient_difference(runs[0].gradients, slow[0].gradients)
     return [
         Outcome(f"{title}: times as fast as the slow one", faster, "", FASTER, True),
         Outcome(f"{title}: share of the slow one's memory", _number(share), "", MEMORY),
-        Outcome(f"{title}: difference of the gradient", together, "", note=f"in float32; worst {worst:.1e}, {name}"),
         *found,
     ]
 
 
-def gradient_difference(
-    ours: dict[str, NDArray[np.float32]], reference: dict[str, NDArray[np.float32]]
-) -> tuple[float, float, str]:
+def gradient_difference(ours: Gradients, reference: Gradients) -> tuple[float, float, str]:
     """Return the norm of the difference over that of the reference: of all parameters together, and of the worst one.
 
-    Some parameters have a small gradient that is a difference of large ones, which float32 rounds. Parameters whose
-    reference is below a millionth of the norm of all of them count as if they had that.
+    Some parameters have a small gradient that is a difference of large ones. Parameters whose reference is below a
+    millionth of the norm of all of them count as if they had that.
 
     Returns:
         Of all together, of the worst one, and its name.
@@ -171,33 +185,52 @@ def run_steps(slow: bool, config_text: str, threads: int) -> StepRun:
     Raises:
         S2LDError: the config is none of the slow step, or a step is not finite.
     """
+    module, batch, config = _begin(slow, config_text, threads)
+    optimizer = build_optimizer([module.matcher], run_scale(config, 1).learning_rate, config.TRAIN.WEIGHT_DECAY)
+    seconds = 0.0
+    with quiet_lightning():
+        for number in range(2):
+            start = time.process_time()
+            _backward(module, batch, number)
+            nn.utils.clip_grad_norm_(module.matcher.parameters(), config.TRAIN.GRAD_CLIP)
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds = time.process_time() - start
+    return StepRun(seconds, own_peak() or float("nan"))
+
+
+def exact_gradients(slow: bool, config_text: str, threads: int) -> Gradients:
+    """Return the gradients of a first step in float64, by parameter, before they are clipped.
+
+    Raises:
+        S2LDError: as `run_steps`.
+    """
+    module, batch, _ = _begin(slow, config_text, threads)
+    with quiet_lightning():
+        _backward(module.double(), _double(batch), 0)
+    return {name: p.grad.numpy() for name, p in module.matcher.named_parameters() if p.grad is not None}
+
+
+def _begin(slow: bool, config_text: str, threads: int) -> tuple[S2LDModule, PairBatch, CN]:
     torch.set_num_threads(threads)
     config = config_from_text(config_text, "the benchmark's config")
     source = SyntheticPairs(config.DATA, config.DATA.SEED, config.DATA.BATCH_SIZE)
     batch = collate([source[index] for index in range(len(source))])
     torch.manual_seed(config.TRAIN.SEED)
-    module = SlowS2LDModule(config) if slow else S2LDModule(config)
-    optimizer = build_optimizer([module.matcher], run_scale(config, 1).learning_rate, config.TRAIN.WEIGHT_DECAY)
-    runs = []
-    with quiet_lightning():
-        for number in range(2):
-            start = time.process_time()
-            losses = module.matcher_terms(batch, number)
-            if losses is None:
-                raise S2LDError("the training step that is measured is not finite")
-            losses.total.backward()  # type: ignore[no-untyped-call]
-            middle = time.process_time()
-            terms = {field.name: getattr(losses, field.name).item() for field in fields(losses)}
-            gradients = _gradients(module) if number == 0 else {}
-            del losses
-            start += time.process_time() - middle
-            nn.utils.clip_grad_norm_(module.matcher.parameters(), config.TRAIN.GRAD_CLIP)
-            optimizer.step()
-            optimizer.zero_grad()
-            runs.append((time.process_time() - start, terms, gradients))
-    return StepRun(runs[1][0], own_peak() or float("nan"), *runs[0][1:])
+    return SlowS2LDModule(config) if slow else S2LDModule(config), batch, config
 
 
-def _gradients(module: S2LDModule) -> dict[str, NDArray[np.float32]]:
-    named = module.matcher.named_parameters()
-    return {name: p.grad.numpy().copy() for name, p in named if p.grad is not None}
+def _backward(module: S2LDModule, batch: PairBatch, number: int) -> None:
+    losses = module.matcher_terms(batch, number)
+    if losses is None:
+        raise S2LDError("the training step that is measured is not finite")
+    losses.total.backward()  # type: ignore[no-untyped-call]
+
+
+def _double(batch: PairBatch) -> PairBatch:
+    def view(one: View) -> View:
+        images = ImageBatch(one.images.image.double(), one.images.mask)
+        depth = None if one.depth is None else one.depth.double()
+        return View(images, one.scale.double(), one.K.double(), depth)
+
+    return replace(batch, view0=view(batch.view0), view1=view(batch.view1), T_0to1=batch.T_0to1.double())
