@@ -33,8 +33,8 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUT", type=Path, help="folder to write to")
     parser.add_argument(
         "--pairs", default="all", metavar="P",
-        help="all | sequential (with the next ones by name) | retrieval (with those that look most alike) | a text file, "
-        "two names a line (default: %(default)s)",
+        help="all | sequential (with the next ones by name) | retrieval (with those that look most alike) | a "
+        "file with two names a line (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--neighbours", type=int, default=10, metavar="N",
@@ -109,10 +109,9 @@ def describe(done: MatchedFolder) -> str:
     )
 
 
-def print_rejected(program: str, done: MatchedFolder) -> None:
-    """Print a line for each photograph that cannot be used."""
-    for entry in done.rejected:
-        print(f"{program}: rejected {': '.join(filter(None, entry))}", file=sys.stderr)
+def format_rejected(rejected: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line for each photograph, or entry of a list, that cannot be used."""
+    return [": ".join(filter(None, entry)) for entry in rejected]
 
 
 def script(argv: Sequence[str] | None = None) -> int:
@@ -121,7 +120,8 @@ def script(argv: Sequence[str] | None = None) -> int:
     def body() -> int:
         done = main(argv)
         print(describe(done))
-        print_rejected("match_folder.py", done)
+        for line in format_rejected(done.rejected):
+            print(f"match_folder.py: rejected {line}", file=sys.stderr)
         return 1 if done.rejected else 0
 
     return exit_status("match_folder.py", body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from s2ld.sfm.identity import FolderMatches, IdentitySettings, identify
 from s2ld.sfm.pairs import Pair, all_pairs, listed_pairs, neighbour_pairs, sequential_pairs
 from s2ld.sfm.photos import Photo, PhotoFolder, find_photos
 from s2ld.sfm.retrieval import nearest_images
+from s2ld.sfm.sift import match_by_sift
 
 DATABASE = "database.db"
 REJECTED = "rejected.txt"
@@ -75,7 +76,7 @@ def match_folder(photos: Path, output: Path, settings: FolderSettings) -> Matche
     names = [photo.name for photo in folder.photos]
     check_names(names)
     journal = MatchJournal(output / JOURNAL, settings.matcher, folder)
-    pairs, refused = choose_pairs(folder, settings, journal)
+    pairs, refused = choose_pairs(folder, settings, lambda: journal)
     raw = match_pairs(folder, pairs, settings.matcher, journal, settings.jobs, settings.progress)
     matches = identify(raw, settings.identity)
     rejected = [*folder.rejected, *((line, "") for line in refused)]
@@ -85,6 +86,28 @@ def match_folder(photos: Path, output: Path, settings: FolderSettings) -> Matche
     cameras = group_cameras(folder.photos, settings.shared_cameras)
     write_database(output / DATABASE, names, cameras, matches, settings.seed)
     return MatchedFolder(folder, upright_images(folder, output), raw, matches, rejected)
+
+
+def match_folder_by_sift(
+    photos: Path, output: Path, settings: FolderSettings
+) -> tuple[PhotoFolder, Path, int, Sequence[tuple[str, str]]]:
+    """Match the same pairs by pycolmap's SIFT into `output`/database.db, to compare with.
+
+    Returns:
+        The photographs, the folder of the upright ones, the number of pairs, and what was rejected and why.
+
+    Raises:
+        S2LDError: as `match_folder`.
+    """
+    folder = usable_photos(photos, output, settings.progress)
+    pairs, refused = choose_pairs(folder, settings, lambda: MatchJournal(output / JOURNAL, settings.matcher, folder))
+    rejected = [*folder.rejected, *((line, "") for line in refused)]
+    write_rejected(output, rejected)
+    images = upright_images(folder, output)
+    names = [photo.name for photo in folder.photos]
+    cameras = group_cameras(folder.photos, settings.shared_cameras)
+    match_by_sift(output / DATABASE, images, names, cameras, pairs, settings.seed)
+    return folder, images, len(pairs), rejected
 
 
 def usable_photos(photos: Path, output: Path, progress: bool) -> PhotoFolder:
@@ -105,8 +128,15 @@ def usable_photos(photos: Path, output: Path, progress: bool) -> PhotoFolder:
     return folder
 
 
-def choose_pairs(folder: PhotoFolder, settings: FolderSettings, journal: MatchJournal) -> tuple[list[Pair], list[str]]:
+def choose_pairs(
+    folder: PhotoFolder, settings: FolderSettings, journal: Callable[[], MatchJournal]
+) -> tuple[list[Pair], list[str]]:
     """Return the pairs to match, and a line for each entry of a list that cannot be used.
+
+    Args:
+        folder: the photographs.
+        settings: of which pairs, and of retrieval.
+        journal: gives the journal that holds, or gets, the features for retrieval.
 
     Raises:
         S2LDError: no partners are asked for, or a list without a usable pair.
@@ -118,7 +148,7 @@ def choose_pairs(folder: PhotoFolder, settings: FolderSettings, journal: MatchJo
     if settings.pairs == "sequential":
         return sequential_pairs(len(folder.photos), settings.neighbours), []
     if settings.pairs == "retrieval":
-        images = extract_all(folder, settings.matcher, journal, settings.jobs, settings.progress)
+        images = extract_all(folder, settings.matcher, journal(), settings.jobs, settings.progress)
         near = nearest_images([image.descriptors for image in images], settings.neighbours, settings.seed)
         return neighbour_pairs(near.tolist()), []
     return listed_pairs(Path(settings.pairs), [photo.name for photo in folder.photos])
