@@ -12,6 +12,7 @@ from s2ld.cli.status import exit_status
 from s2ld.pretrained import DEFAULT, SHIPPED
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
+    from s2ld.sfm.identity import IdentitySettings
     from s2ld.sfm.match_folder import FolderSettings, MatchedFolder
 
 
@@ -23,14 +24,20 @@ def build_parser() -> argparse.ArgumentParser:
         "database. A run that was stopped goes on from there.",
         epilog="Exit status: 0 done; 1 some photographs were rejected (OUT/rejected.txt); 2 bad input; 130 Ctrl-C.",
     )
-    add_folder_options(parser)
+    add_folders(parser)
+    add_matching_options(parser)
+    add_identity_options(parser)
     return parser
 
 
-def add_folder_options(parser: argparse.ArgumentParser) -> None:
-    """Add all options of matching a folder."""
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add the two folders."""
     parser.add_argument("photos", metavar="PHOTOS", type=Path, help="folder of photographs, searched deeper")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder to write to")
+
+
+def add_matching_options(parser: argparse.ArgumentParser) -> None:
+    """Add which pairs are matched, how, and with which cameras."""
     parser.add_argument(
         "--pairs", default="all", metavar="P",
         help="all | sequential (with the next ones by name) | retrieval (with those that look most alike) | a "
@@ -55,6 +62,10 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
         help="a camera for each photograph (default: one for those of equal size and EXIF entry)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
+
+
+def add_identity_options(parser: argparse.ArgumentParser) -> None:
+    """Add how matches become keypoints."""
     identity = parser.add_argument_group("keypoint identity")
     identity.add_argument(
         "--merge-radius", type=float, metavar="PX",
@@ -68,27 +79,31 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     switch.add_argument("--grid", type=float, metavar="PX", help="round to a grid instead, as semi-dense matchers do")
 
 
-def folder_settings(args: argparse.Namespace) -> FolderSettings:
-    """Return what the options say; raises `S2LDError` for those out of range."""
+def folder_settings(args: argparse.Namespace, identity: IdentitySettings) -> FolderSettings:
+    """Return what the options of `add_matching_options` say; raises `S2LDError` for those out of range."""
     from s2ld.errors import S2LDError
     from s2ld.sfm.folder import MatcherSettings
-    from s2ld.sfm.identity import IdentitySettings
     from s2ld.sfm.match_folder import FolderSettings
 
     if args.jobs < 1:
         raise S2LDError(f"--jobs must be at least 1, not {args.jobs}")
+    matcher = MatcherSettings(args.weight, args.resize, args.threshold, args.precision, args.device)
+    shared = not args.camera_per_photo
+    return FolderSettings(args.pairs, args.neighbours, matcher, identity, shared, args.jobs, args.seed)
+
+
+def identity_settings(args: argparse.Namespace) -> IdentitySettings:
+    """Return what the options of `add_identity_options` say; raises `S2LDError` for those out of range."""
+    from s2ld.errors import S2LDError
+    from s2ld.sfm.identity import IdentitySettings
+
     own = {"radius": args.merge_radius, "least_pairs": args.least_pairs}
     given = {key: value for key, value in own.items() if value is not None}
-    if args.no_identity or args.grid is not None:
-        if given:
-            raise S2LDError("--merge-radius and --least-pairs belong to identity; leave them out here")
-        identity = IdentitySettings("none") if args.no_identity else IdentitySettings("grid", args.grid)
-    else:
-        identity = IdentitySettings(**given)
-    matcher = MatcherSettings(args.weight, args.resize, args.threshold, args.precision, args.device)
-    return FolderSettings(
-        args.pairs, args.neighbours, matcher, identity, not args.camera_per_photo, args.jobs, args.seed
-    )
+    if not args.no_identity and args.grid is None:
+        return IdentitySettings(**given)
+    if given:
+        raise S2LDError("--merge-radius and --least-pairs belong to identity; leave them out here")
+    return IdentitySettings("none") if args.no_identity else IdentitySettings("grid", args.grid)
 
 
 def main(argv: Sequence[str] | None = None) -> MatchedFolder:
@@ -96,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> MatchedFolder:
     args = build_parser().parse_args(argv)
     from s2ld.sfm.match_folder import match_folder
 
-    return match_folder(args.photos, args.output, folder_settings(args))
+    return match_folder(args.photos, args.output, folder_settings(args, identity_settings(args)))
 
 
 def describe(done: MatchedFolder) -> str:

@@ -10,7 +10,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from s2ld.cli.match_folder import add_folder_options, describe, folder_settings, format_rejected
+from s2ld.cli.match_folder import (
+    add_folders,
+    add_identity_options,
+    add_matching_options,
+    describe,
+    folder_settings,
+    format_rejected,
+    identity_settings,
+)
 from s2ld.cli.status import exit_status
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
@@ -40,7 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
         "pycolmap's incremental mapper: OUT/sparse/0 and so on, points.ply in each, and OUT/model-0.png from 3 sides.",
         epilog="Exit status: 0 done; 1 photographs were rejected or have no pose; 2 bad input; 130 Ctrl-C.",
     )
-    add_folder_options(parser)
+    add_folders(parser)
+    add_matching_options(parser)
+    add_identity_options(parser)
     parser.add_argument(
         "--matcher", choices=("s2ld", "sift"), default="s2ld",
         help="sift: pycolmap's, on the same pairs, to compare with (default: %(default)s)",
@@ -55,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> Reconstructed:
         S2LDError: as `s2ld.sfm.match_folder.match_folder`, or no two photographs could be posed.
     """
     args = build_parser().parse_args(argv)
-    settings = folder_settings(args)
+    settings = folder_settings(args, identity_settings(args))
     start = perf_counter()
     photos, images, rejected, line = _match(args, settings)
     matched = perf_counter()

@@ -59,7 +59,9 @@ class MatchedFolder:
     """Photograph, or line of a list, and reason."""
 
 
-def match_folder(photos: Path, output: Path, settings: FolderSettings) -> MatchedFolder:
+def match_folder(
+    photos: Path, output: Path, settings: FolderSettings, journal_path: Path | None = None
+) -> MatchedFolder:
     """Match a folder and write the results; what an earlier run of the same command has matched is not done again.
 
     Args:
@@ -67,6 +69,7 @@ def match_folder(photos: Path, output: Path, settings: FolderSettings) -> Matche
         output: folder for `matches.journal`, `features.h5`, `matches.h5`, `pairs.txt`, `database.db`, `rejected.txt`,
             and `images` where EXIF turns a photograph, since COLMAP takes pixels as they are stored.
         settings: see there.
+        journal_path: of the journal; None: `output`/matches.journal.
 
     Raises:
         S2LDError: no two usable photographs, settings that do not fit, matches of other settings in `output`, no
@@ -75,7 +78,7 @@ def match_folder(photos: Path, output: Path, settings: FolderSettings) -> Matche
     folder = usable_photos(photos, output, settings.progress)
     names = [photo.name for photo in folder.photos]
     check_names(names)
-    journal = MatchJournal(output / JOURNAL, settings.matcher, folder)
+    journal = MatchJournal(journal_path or output / JOURNAL, settings.matcher, folder)
     pairs, refused = choose_pairs(folder, settings, lambda: journal)
     raw = match_pairs(folder, pairs, settings.matcher, journal, settings.jobs, settings.progress)
     matches = identify(raw, settings.identity)
@@ -89,7 +92,7 @@ def match_folder(photos: Path, output: Path, settings: FolderSettings) -> Matche
 
 
 def match_folder_by_sift(
-    photos: Path, output: Path, settings: FolderSettings
+    photos: Path, output: Path, settings: FolderSettings, journal_path: Path | None = None, threads: int = -1
 ) -> tuple[PhotoFolder, Path, int, Sequence[tuple[str, str]]]:
     """Match the same pairs by pycolmap's SIFT into `output`/database.db, to compare with.
 
@@ -100,13 +103,14 @@ def match_folder_by_sift(
         S2LDError: as `match_folder`.
     """
     folder = usable_photos(photos, output, settings.progress)
-    pairs, refused = choose_pairs(folder, settings, lambda: MatchJournal(output / JOURNAL, settings.matcher, folder))
+    path = journal_path or output / JOURNAL
+    pairs, refused = choose_pairs(folder, settings, lambda: MatchJournal(path, settings.matcher, folder))
     rejected = [*folder.rejected, *((line, "") for line in refused)]
     write_rejected(output, rejected)
     images = upright_images(folder, output)
     names = [photo.name for photo in folder.photos]
     cameras = group_cameras(folder.photos, settings.shared_cameras)
-    match_by_sift(output / DATABASE, images, names, cameras, pairs, settings.seed)
+    match_by_sift(output / DATABASE, images, names, cameras, pairs, settings.seed, threads)
     return folder, images, len(pairs), rejected
 
 
