@@ -105,6 +105,18 @@ def test_what_does_not_come_back_or_is_seldom_measured_is_dropped() -> None:
     assert len(matches.pairs[1, 2]) == POINTS - 20
 
 
+def test_of_many_detections_the_most_confident_are_used() -> None:
+    raw, _ = folder(spread=3.0, noise=0.0)
+    sure = np.linspace(0.9, 0.1, POINTS).astype(np.float32)
+    pairs = {pair: PairMatches(m.cell0, m.cell1, m.points0, m.points1, sure, sure) for pair, m in raw.pairs.items()}
+    matches = identify(RawMatches(raw.images, pairs), IdentitySettings(radius=0, most=7))
+    for (i, j), found in matches.pairs.items():
+        assert len(found) == 14  # the seven of both images
+        best = matches.keypoints[i][found.indices[:, 0]]
+        nearest = np.linalg.norm(raw.images[i].points[None] - best[:, None], axis=2)
+        assert (nearest.min(0) < 1e-4)[:7].all(), (i, j)
+
+
 def test_no_keypoint_is_in_two_matches_of_a_pair_and_none_in_no_match() -> None:
     random = np.random.default_rng(3)
     raw, _ = folder(spread=1.0, noise=0.3)
@@ -139,7 +151,7 @@ def test_px_of_the_network_are_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"mode": "maybe"}, {"radius": -1}, {"least_pairs": 0}, {"mode": "grid", "radius": 0}]
+    "values", [{"mode": "maybe"}, {"radius": -1}, {"least_pairs": 0}, {"most": 0}, {"mode": "grid", "radius": 0}]
 )
 def test_settings_out_of_range_are_named(values: dict[str, object]) -> None:
     with pytest.raises(S2LDError, match=r"mode|radius"):

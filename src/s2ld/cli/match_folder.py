@@ -69,10 +69,16 @@ def add_identity_options(parser: argparse.ArgumentParser) -> None:
     identity = parser.add_argument_group("keypoint identity")
     identity.add_argument(
         "--merge-radius", type=float, metavar="PX",
-        help="measurements this near are one keypoint, px of the resized images (default: 0.5)",
+        help="measurements this near are one keypoint, px of the resized images (default: 0.3)",
     )  # fmt: skip
     identity.add_argument(
         "--least-pairs", type=int, metavar="N", help="pairs in which a keypoint must be measured (default: 3)"
+    )
+    identity.add_argument(
+        "--detections",
+        type=int,
+        metavar="N",
+        help="keypoints of a photograph whose measurements are used (default: 1000)",
     )
     switch = identity.add_mutually_exclusive_group()
     switch.add_argument("--no-identity", action="store_true", help="each match has keypoints of its own")
@@ -97,12 +103,12 @@ def identity_settings(args: argparse.Namespace) -> IdentitySettings:
     from s2ld.errors import S2LDError
     from s2ld.sfm.identity import IdentitySettings
 
-    own = {"radius": args.merge_radius, "least_pairs": args.least_pairs}
+    own = {"radius": args.merge_radius, "least_pairs": args.least_pairs, "most": args.detections}
     given = {key: value for key, value in own.items() if value is not None}
     if not args.no_identity and args.grid is None:
         return IdentitySettings(**given)
     if given:
-        raise S2LDError("--merge-radius and --least-pairs belong to identity; leave them out here")
+        raise S2LDError("--merge-radius, --least-pairs and --detections belong to identity; leave them out here")
     return IdentitySettings("none") if args.no_identity else IdentitySettings("grid", args.grid)
 
 

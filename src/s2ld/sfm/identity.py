@@ -32,18 +32,20 @@ class IdentitySettings:
     mode: str = "identity"
     """"identity"; for comparison "grid", which rounds all points as semi-dense matchers are joined to SfM, and "none",
     which gives each match keypoints of its own."""
-    radius: float = 0.5
+    radius: float = 0.3
     """px: measurements this near to a cluster's middle are one keypoint ("identity"); side of the grid ("grid")."""
-    cycle: float = 0.5
+    cycle: float = 0.4
     """px: a match counts where going there and back by its two measurements ends this near ("identity")."""
     least_pairs: int = 3
     """Pairs in which a detection must be measured ("identity"); less where a photograph has less partners."""
+    most: int = 1000
+    """Detections of a photograph whose measurements are used, those of the most confidence together ("identity")."""
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise S2LDError(f"the mode of keypoint identity is {self.mode!r}; use {', '.join(MODES)}")
-        if not (self.radius >= 0 and self.cycle > 0 and self.least_pairs >= 1):
-            raise S2LDError("radius must be at least 0, cycle above 0 and least_pairs at least 1")
+        if not (self.radius >= 0 and self.cycle > 0 and self.least_pairs >= 1 and self.most >= 1):
+            raise S2LDError("radius must be at least 0, cycle above 0, least_pairs and most at least 1")
         if self.mode == "grid" and self.radius == 0:
             raise S2LDError("a grid needs a radius above 0, the side of its cells in px")
 
@@ -97,7 +99,7 @@ def identify(raw: RawMatches, settings: IdentitySettings | None = None) -> Folde
     settings = settings or IdentitySettings()
     measured = list(_measurements(raw, settings))
     if settings.mode == "identity":
-        measured = _often_measured(raw, measured, settings.least_pairs)
+        measured = _best_measured(raw, measured, settings)
     tables, sources, targets = _tables(raw, measured, settings)
     found: dict[Pair, list[tuple[Ints, Floats]]] = {pair: [] for pair in raw.pairs}
     for some, source, target in zip(measured, sources, targets, strict=True):
@@ -133,14 +135,23 @@ def _cycle_error(raw: RawMatches, pair: Pair, matches: PairMatches) -> Floats:
     return np.asarray(np.linalg.norm(there + back, axis=1))
 
 
-def _often_measured(raw: RawMatches, measured: Sequence[_Measured], least: int) -> list[_Measured]:
-    """Drop detections that are measured in less than `least` pairs, or in less than all of a photograph's pairs."""
-    counts = [np.zeros(len(image.points), np.int64) for image in raw.images]
-    partners = np.zeros(len(raw.images), np.int64)
+def _best_measured(raw: RawMatches, measured: Sequence[_Measured], settings: IdentitySettings) -> list[_Measured]:
+    """Keep detections that are measured in enough pairs (all that a photograph has will do), at most so many of one."""
+    counts = [np.zeros(len(image.points)) for image in raw.images]
+    weights = [np.zeros(len(image.points)) for image in raw.images]
+    partners = [0] * len(raw.images)
     for some in measured:
         counts[some.source][some.detection] += 1
+        weights[some.source][some.detection] += some.confidence
         partners[some.source] += 1
-    return [some.at(counts[some.source][some.detection] >= min(least, partners[some.source])) for some in measured]
+    kept = []
+    for count, weight, number in zip(counts, weights, partners, strict=True):
+        good = np.where((count > 0) & (count >= min(settings.least_pairs, number)), weight, 0)
+        best = np.argsort(-good, kind="stable")[: settings.most]
+        flags = np.zeros(len(good), bool)
+        flags[best] = good[best] > 0
+        kept.append(flags)
+    return [some.at(kept[some.source][some.detection]) for some in measured]
 
 
 def _tables(
