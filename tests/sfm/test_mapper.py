@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from s2ld.errors import S2LDError
-from s2ld.sfm.mapper import run_mapper
+from s2ld.sfm.mapper import _with_images_of_their_own, run_mapper
 
 pycolmap = pytest.importorskip("pycolmap")
 
@@ -50,6 +50,15 @@ def test_two_places_give_two_models_the_larger_first(tmp_path: Path) -> None:
     assert [model.num_reg_images() for model in models] == [5, 3]
     for model, place in zip(models, ("place1", "place0"), strict=True):
         assert {image.name.split("/")[0] for image in model.images.values()} == {place}
+
+
+def test_a_model_of_images_that_are_in_larger_ones_is_left_out() -> None:
+    class Model:
+        def __init__(self, *images: int) -> None:
+            self.reg_image_ids = lambda: list(images)
+
+    models = [Model(1, 2, 3, 4), Model(5, 6, 4), Model(2, 5), Model(7, 1)]
+    assert _with_images_of_their_own(models) == [models[0], models[1], models[3]]
 
 
 def test_no_matches_are_no_model_and_no_database_is_one_line(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def add_identity_options(parser: argparse.ArgumentParser) -> None:
         "--detections",
         type=int,
         metavar="N",
-        help="keypoints of a photograph whose measurements are used (default: 1000)",
+        help="keypoints of a photograph whose measurements are used (default: 700)",
     )
     switch = identity.add_mutually_exclusive_group()
     switch.add_argument("--no-identity", action="store_true", help="each match has keypoints of its own")

@@ -34,11 +34,11 @@ class IdentitySettings:
     which gives each match keypoints of its own."""
     radius: float = 0.3
     """px: measurements this near to a cluster's middle are one keypoint ("identity"); side of the grid ("grid")."""
-    cycle: float = 0.4
+    cycle: float = 0.5
     """px: a match counts where going there and back by its two measurements ends this near ("identity")."""
     least_pairs: int = 3
     """Pairs in which a detection must be measured ("identity"); less where a photograph has less partners."""
-    most: int = 1000
+    most: int = 700
     """Detections of a photograph whose measurements are used, those of the most confidence together ("identity")."""
 
     def __post_init__(self) -> None:

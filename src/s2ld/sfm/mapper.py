@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def run_mapper(
         progress: show a bar of registered images.
 
     Returns:
-        `pycolmap.Reconstruction`s, that of the most images first (its folder is not always 0); none where no two
-        images have enough matches.
+        `pycolmap.Reconstruction`s, that of the most images first (its folder is not always 0); a model without an image
+        of its own, which a bad beginning leaves, is not among them. None where no two images have enough matches.
 
     Raises:
         S2LDError: no pycolmap, no database, or the output cannot be written.
@@ -50,7 +51,18 @@ def run_mapper(
             initial_image_pair_callback=lambda: bar.update(2),
             next_image_callback=lambda: bar.update(1),
         )
-    return sorted(models.values(), key=lambda model: -model.num_reg_images())
+    return _with_images_of_their_own(sorted(models.values(), key=lambda model: -model.num_reg_images()))
+
+
+def _with_images_of_their_own(models: Sequence[Any]) -> list[Any]:
+    """Leave out models whose images are all in those before them."""
+    kept, seen = [], set[int]()
+    for model in models:
+        images = set(model.reg_image_ids())
+        if not images <= seen:
+            kept.append(model)
+            seen |= images
+    return kept
 
 
 def mapping_options(seed: int, threads: int, images: int) -> Any:
