@@ -144,6 +144,18 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(
     assert journal.images
 
 
+def test_a_database_that_would_not_fit_is_refused_before_it_is_written(
+    photos: Path, matched: tuple[Path, MatchedFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(matched[0] / "matches.journal", tmp_path / "matches.journal")
+    usage = shutil.disk_usage(tmp_path)._replace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(S2LDError, match=r"database.db: needs about .* MiB, and 1 are free"):
+        match_folder(photos, tmp_path, SETTINGS)
+    assert (tmp_path / "matches.h5").is_file()
+    assert not (tmp_path / "database.db").exists()
+
+
 def test_other_settings_are_named_and_a_new_name_of_a_photograph_is_recognised(
     photos: Path, matched: tuple[Path, MatchedFolder], tmp_path: Path
 ) -> None:

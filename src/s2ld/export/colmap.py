@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from s2ld.files import whole_file
+from s2ld.errors import S2LDError
+from s2ld.files import make_folder, whole_file
 from s2ld.sfm.cameras import MODEL, CameraGroup, colmap_camera
 from s2ld.sfm.colmap import load_pycolmap
 from s2ld.sfm.identity import FolderMatches
 
+DATABASE_BYTES = 2**21
+"""Of an empty database with SQLite's own files beside it, rounded up."""
+WRITTEN_TWICE = 3
+"""SQLite's log holds what is written a second time; a margin on top."""
 HALF = 0.5
 """COLMAP's pixel centres lie at halves, ours and hloc's at integers."""
 
@@ -39,7 +46,8 @@ def write_database(
         S2LDError: no pycolmap, or the file cannot be written.
     """
     pycolmap = load_pycolmap()
-    with whole_file(path) as part:
+    _refuse_full_disk(path, matches)
+    with whole_file(path) as part, _database_errors(path, part):
         part.unlink(missing_ok=True)
         database = pycolmap.Database.open(part)
         try:
@@ -52,6 +60,33 @@ def write_database(
         if matches is not None:
             pycolmap.set_random_seed(seed)
             pycolmap.geometric_verification(part, two_view_geometry_options=verification_options(seed))
+
+
+def _refuse_full_disk(path: Path, matches: FolderMatches | None) -> None:
+    """Raise where the database would not fit: SQLite, inside COLMAP, ends the process by a signal on a full disk."""
+    make_folder(path.parent)
+    needed = DATABASE_BYTES
+    if matches is not None:  # float32 and uint32 pairs; matches and inliers
+        rows = sum(map(len, matches.keypoints)) + 2 * sum(map(len, matches.pairs.values()))
+        needed += WRITTEN_TWICE * 8 * rows
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise S2LDError(
+            f"{path}: needs about {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} are free; make room and run the "
+            "same command, which goes on from there"
+        )
+
+
+@contextmanager
+def _database_errors(path: Path, part: Path) -> Iterator[None]:
+    """Turn what COLMAP raises, without a class of its own, into one line; SQLite's own files beside `part` go."""
+    try:
+        yield
+    except RuntimeError as error:
+        for suffix in ("-wal", "-shm", "-journal"):
+            part.with_name(part.name + suffix).unlink(missing_ok=True)
+        reason = " ".join(str(error).split())
+        raise S2LDError(f"{path}: COLMAP cannot write this database ({reason}); is the disk full?") from error
 
 
 def verification_options(seed: int) -> Any:
