@@ -48,7 +48,7 @@ def write_database(
     pycolmap = load_pycolmap()
     _refuse_full_disk(path, matches)
     with whole_file(path) as part, _database_errors(path, part):
-        part.unlink(missing_ok=True)
+        remove_database(part)
         database = pycolmap.Database.open(part)
         try:
             with pycolmap.DatabaseTransaction(database):
@@ -77,14 +77,19 @@ def _refuse_full_disk(path: Path, matches: FolderMatches | None) -> None:
         )
 
 
+def remove_database(path: Path) -> None:
+    """Delete a database, if there is one, and SQLite's own files beside it: a kill's log would spoil the next one."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 @contextmanager
 def _database_errors(path: Path, part: Path) -> Iterator[None]:
-    """Turn what COLMAP raises, without a class of its own, into one line; SQLite's own files beside `part` go."""
+    """Turn what COLMAP raises, without a class of its own, into one line; what was written goes."""
     try:
         yield
     except RuntimeError as error:
-        for suffix in ("-wal", "-shm", "-journal"):
-            part.with_name(part.name + suffix).unlink(missing_ok=True)
+        remove_database(part)
         reason = " ".join(str(error).split())
         raise S2LDError(f"{path}: COLMAP cannot write this database ({reason}); is the disk full?") from error
 
