@@ -1,0 +1,8 @@
+"""Compare SIFT and S2LD by the same mapper: python scripts/benchmark_sfm.py --help."""
+
+import sys
+
+from s2ld.cli.benchmark_sfm import script
+
+if __name__ == "__main__":
+    sys.exit(script())

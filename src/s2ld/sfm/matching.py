@@ -1,0 +1,122 @@
+"""A matcher for the pairs of a folder: matches as cells, and each refined in both images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2ld.matcher import Matcher, _to_image, _to_numpy
+from s2ld.models.correlation import verify
+from s2ld.sfm.keypoints import ImageKeypoints, PairMatches
+from s2ld.types import CoarseMatches, EncodedPair, Extracted, Features, FineMatches, ImageFeatures, Keypoints
+
+RETRIEVAL_CELLS = 512
+"""Cells of an image whose coarse features are kept for retrieval."""
+BATCH = {"cpu": 1}
+BATCH_ELSEWHERE = 8  # pairs at a time on accelerators
+
+
+class KeypointMatcher(Matcher):
+    """A `Matcher` that tells of matches which cells they join, and measures each in both images.
+
+    The network refines the place of keypoint 0 in image 1. Whether two cells match does not depend on the order, so
+    that a second run of the fine stage alone, with the sides exchanged, tells where keypoint 1 is in image 0.
+    """
+
+    def keypoints(self, extracted: Extracted) -> ImageKeypoints:
+        """Return the detections of an image, whatever its partners."""
+        features, keypoints = extracted.features.features, extracted.features.keypoints
+        score = keypoints.score[0].flatten()
+        coarse = features.coarse[0].flatten(1).T.float()
+        best = score.topk(min(RETRIEVAL_CELLS, len(score))).indices
+        descriptors = torch.nn.functional.normalize(coarse[best], dim=1)
+        return ImageKeypoints(
+            _to_image(keypoints.points[0], extracted.scale).astype(np.float32),
+            _to_numpy(score).astype(np.float32),
+            np.asarray(extracted.scale, np.float64),
+            descriptors.cpu().numpy().astype(np.float16),
+        )
+
+    def match_both_ways(self, pairs: Sequence[tuple[Extracted, Extracted]]) -> list[PairMatches]:
+        """Match pairs of what `extract` returned; those of equal sizes that follow each other go together on a GPU.
+
+        Raises:
+            S2LDError: a pair does not fit into memory.
+        """
+        size = BATCH.get(self.device.type, BATCH_ELSEWHERE)
+        found: list[PairMatches] = []
+        while len(found) < len(pairs):
+            first = _shapes(pairs[len(found)])
+            batch = [pairs[len(found)]]
+            for pair in pairs[len(found) + 1 : len(found) + size]:
+                if _shapes(pair) != first:
+                    break
+                batch.append(pair)
+            found += self._match_batch(batch)
+        return found
+
+    def _match_batch(self, pairs: Sequence[tuple[Extracted, Extracted]]) -> list[PairMatches]:
+        with self._guarded(pairs[0][0].size, pairs[0][1].size):
+            side0, side1 = (_stack([pair[side].features for pair in pairs]) for side in (0, 1))
+            encoded = self.model.encode_pair(side0, side1)
+            coarse = self.model.match(encoded)
+            points1, confidence1 = self._refine(encoded, coarse)
+            points0, confidence0 = self._refine(
+                _exchanged(encoded), replace(coarse, cell0=coarse.cell1, cell1=coarse.cell0)
+            )
+        results = []
+        for number, (extracted0, extracted1) in enumerate(pairs):
+            mine = (coarse.batch == number) & ((confidence0 > 0) | (confidence1 > 0))
+            results.append(
+                PairMatches(
+                    coarse.cell0[mine].cpu().numpy().astype(np.int32),
+                    coarse.cell1[mine].cpu().numpy().astype(np.int32),
+                    _to_image(points0[mine], extracted0.scale).astype(np.float32),
+                    _to_image(points1[mine], extracted1.scale).astype(np.float32),
+                    _to_numpy(confidence0[mine]).astype(np.float32),
+                    _to_numpy(confidence1[mine]).astype(np.float32),
+                )
+            )
+        return results
+
+    def _refine(self, encoded: EncodedPair, coarse: CoarseMatches) -> tuple[Tensor, Tensor]:
+        """Return where keypoints 0 are in image 1, (M, 2) resized px, NaN with confidence 0 where not believed."""
+        fine: FineMatches = self.model.refine(encoded, coarse)
+        if fine.correlation is None:
+            return fine.points1, coarse.confidence
+        config = self.model.config
+        threshold = self.model.sparse_matching.threshold
+        confidence, right = verify(coarse, fine.correlation, config.FINE.THRESHOLD, threshold)
+        return fine.points1.masked_fill(~right[:, None], torch.nan), confidence * right
+
+
+def _exchanged(encoded: EncodedPair) -> EncodedPair:
+    return EncodedPair(
+        encoded.features1, encoded.features0, encoded.keypoints1, encoded.keypoints0, encoded.coarse1, encoded.coarse0
+    )
+
+
+def _shapes(pair: tuple[Extracted, Extracted]) -> tuple[torch.Size, ...]:
+    return tuple(extracted.features.features.coarse.shape for extracted in pair)
+
+
+def _stack(sides: Sequence[ImageFeatures]) -> ImageFeatures:
+    """Join images of one size, without masks, to a batch."""
+    if len(sides) == 1:
+        return sides[0]
+    features, keypoints = [side.features for side in sides], [side.keypoints for side in sides]
+    logits = [points.logits for points in keypoints if points.logits is not None]
+    return ImageFeatures(
+        Features(torch.cat([f.coarse for f in features]), torch.cat([f.fine for f in features])),
+        Keypoints(
+            torch.cat([points.offset for points in keypoints]),
+            torch.cat([points.score for points in keypoints]),
+            torch.cat([points.points for points in keypoints]),
+            torch.cat(logits) if logits else None,
+        ),
+        torch.cat([side.tokens for side in sides]),
+    )
