@@ -165,7 +165,7 @@ class Matcher:
     def _match_at_once(self, pairs: Sequence[tuple[Extracted, Extracted]]) -> list[Matches]:
         """Match pairs of equal sizes in one batch."""
         with self._guarded(*(side.size for side in pairs[0]), pairs=len(pairs)):
-            side0, side1 = (_joined([side.features for side in sides]) for sides in zip(*pairs, strict=True))
+            side0, side1 = (joined_features([side.features for side in sides]) for sides in zip(*pairs, strict=True))
             encoded = self.model.encode_pair(side0, side1)
             return _matches(self.model.predict(encoded), [(one.scale, other.scale) for one, other in pairs])
 
@@ -184,9 +184,9 @@ class Matcher:
         with self._guarded(_size(array)):
             batch, scale = self._prepare(array)
             keypoints = self.model.detect(batch)
-        score = _to_numpy(keypoints.score.flatten())
+        score = to_numpy(keypoints.score.flatten())
         order = np.argsort(-score, kind="stable")
-        return _to_image(keypoints.points[0], scale)[order], score[order]
+        return to_image_px(keypoints.points[0], scale)[order], score[order]
 
     def resized_size(self, width: int, height: int) -> tuple[int, int]:
         """Return (width, height) in resized px at which the network sees an image of that size."""
@@ -318,8 +318,9 @@ def _at(sizes: Sequence[tuple[int, int]]) -> str:
     return "matching " + " with ".join(f"{width} x {height} px" for width, height in sizes)
 
 
-def _joined(sides: Sequence[ImageFeatures]) -> ImageFeatures:
-    return sides[0] if len(sides) == 1 else ImageFeatures.joined(sides)  # without a copy
+def joined_features(sides: Sequence[ImageFeatures]) -> ImageFeatures:
+    """Return features of images of one size as a batch; of one image they are not copied."""
+    return sides[0] if len(sides) == 1 else ImageFeatures.joined(sides)
 
 
 def _matches(
@@ -328,16 +329,16 @@ def _matches(
     """Return the matches of each pair of a batch; `scales`: of its two images, image px per resized px, (x, y)."""
     fine = prediction.fine
     points0, points1 = fine.points0.detach().float().cpu(), fine.points1.detach().float().cpu()
-    confidence, score = _to_numpy(prediction.coarse.confidence), _to_numpy(fine.score)
-    descriptors = [None if x is None else _to_numpy(x) for x in (fine.descriptors0, fine.descriptors1)]
+    confidence, score = to_numpy(prediction.coarse.confidence), to_numpy(fine.score)
+    descriptors = [None if x is None else to_numpy(x) for x in (fine.descriptors0, fine.descriptors1)]
     ends = np.searchsorted(prediction.coarse.batch.cpu().numpy(), np.arange(len(scales) + 1))
     matches = []
     for (start, end), (scale0, scale1) in zip(pairwise(ends), scales, strict=True):
         some = slice(start, end)
         matches.append(
             Matches(
-                _to_image(points0[some], scale0),
-                _to_image(points1[some], scale1),
+                to_image_px(points0[some], scale0),
+                to_image_px(points1[some], scale1),
                 confidence[some],
                 score[some],
                 *(None if x is None else x[some] for x in descriptors),
@@ -346,11 +347,12 @@ def _matches(
     return matches
 
 
-def _to_image(points: Tensor, scale: tuple[float, float]) -> FloatArray:
-    """(P, 2) points in resized px → px of the image as given."""
+def to_image_px(points: Tensor, scale: tuple[float, float]) -> FloatArray:
+    """Return (P, 2) points in resized px as px of the image as given; `scale`: image px per resized px, (x, y)."""
     points = points.detach().float().cpu()
-    return _to_numpy(resized_to_image(points, points.new_tensor(scale), "edge"))
+    return to_numpy(resized_to_image(points, points.new_tensor(scale), "edge"))
 
 
-def _to_numpy(tensor: Tensor) -> FloatArray:
+def to_numpy(tensor: Tensor) -> FloatArray:
+    """Return a tensor of any device as a float32 array."""
     return tensor.detach().float().cpu().numpy()

@@ -215,12 +215,12 @@ def test_sfm_goes_on_where_it_was_stopped(places: list[Path], tmp_path: Path, mo
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    for stage in ("import_images", "match_image_pairs", "incremental_mapping"):
+    for stage in ("extract_features", "match_image_pairs", "incremental_mapping"):
         with monkeypatch.context() as patch:
             patch.setattr(pycolmap, stage, stop)
             with pytest.raises(KeyboardInterrupt):
                 map_photos(*arguments)
-    for stage in ("import_images", "extract_features", "match_image_pairs"):
+    for stage in ("extract_features", "match_image_pairs"):
         monkeypatch.setattr(pycolmap, stage, stop)  # all of it is done
     (model,) = map_photos(*arguments)
     assert len(read_model(model).images) == VIEWS

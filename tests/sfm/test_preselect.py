@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from s2ld.sfm.preselect import COARSE, NEIGHBOURS, RATIO, alike_pairs, all_pairs, by_scale, choose, coarsest, mutual
+from s2ld.sfm.pairs import all_pairs
+from s2ld.sfm.preselect import COARSE, NEIGHBOURS, RATIO, alike_pairs, by_scale, choose, coarsest, mutual
 
 
 def unit(rng: np.random.Generator, count: int) -> np.ndarray:

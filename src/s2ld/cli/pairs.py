@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from s2ld.data.images import PHOTO_SUFFIXES
+from s2ld.data.pair_lists import read_pair_list
 from s2ld.errors import S2LDError
 
 PathPair = tuple[Path, Path]
@@ -60,16 +61,8 @@ def pairs_from_list(path: Path) -> list[PathPair]:
     Raises:
         S2LDError: the list is missing, empty, or a line has not two paths.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise S2LDError(f"{path}: cannot read this list of pairs ({reason})") from error
     pairs = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        names = _split(line)
+    for number, names in read_pair_list(path):
         if len(names) != 2:
             raise S2LDError(f"{path}:{number}: a line must hold two image paths, not {len(names)}")
         pairs.append((path.parent / names[0], path.parent / names[1]))
@@ -99,10 +92,3 @@ def _images(folder: Path) -> list[Path]:
     if not images:
         raise S2LDError(f"{folder}: no images in this folder ({' '.join(sorted(PHOTO_SUFFIXES))})")
     return images
-
-
-def _split(line: str) -> list[str]:
-    for separator in ("\t", ","):
-        if separator in line:
-            return [name.strip() for name in line.split(separator) if name.strip()]
-    return line.split()

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from s2ld.sfm.colmap import load_pycolmap
-from s2ld.sfm.photos import Photo
 
 MODEL = "SIMPLE_RADIAL"
 """COLMAP's default: one focal length, the principal point in the middle, one coefficient of distortion."""
 FOCAL_FACTOR = 1.2
 """COLMAP's guess of a focal length that EXIF does not tell, in longer sides of the image."""
+
+
+class Photographed(Protocol):
+    """What a photograph tells of its camera (`s2ld.sfm.photos.Photo`)."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, px."""
+
+    @property
+    def focal(self) -> float | None:
+        """Focal length by EXIF, px; None where it does not tell."""
+
+    @property
+    def camera(self) -> str:
+        """Equal for photographs of one camera; "" is unknown."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +42,7 @@ class CameraGroup:
     """px by EXIF; None where it does not tell."""
 
 
-def group_cameras(photos: Sequence[Photo], shared: bool = True) -> list[CameraGroup]:
+def group_cameras(photos: Sequence[Photographed], shared: bool = True) -> list[CameraGroup]:
     """Group photographs of one size and one camera by EXIF (none told counts as one), in order of the first member.
 
     Args:

@@ -7,9 +7,9 @@ folder that appears whole.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,19 @@ from tqdm import tqdm
 from yacs.config import CfgNode as CN
 
 from s2ld.errors import S2LDError
+from s2ld.export.colmap import verification_options, write_database
 from s2ld.files import make_folder
+from s2ld.sfm.cameras import group_cameras
 from s2ld.sfm.colmap import load_pycolmap
 from s2ld.sfm.copies import WorkingPhoto
-from s2ld.sfm.preselect import alike_pairs, all_pairs, by_scale, coarsest
+from s2ld.sfm.mapper import run_mapper
+from s2ld.sfm.pairs import all_pairs
+from s2ld.sfm.preselect import alike_pairs, by_scale, coarsest
 
 DATABASE, SPARSE = "database.db", "sparse"
 """What `map_photos` leaves in its folder: COLMAP's database, and a folder of numbered models."""
 IMAGES_A_STEP, PAIRS_A_STEP = 8, 50
 """What a kill loses at most, images or pairs."""
-LEAST_MODEL = 3  # images of a model that COLMAP keeps; that it is too small for a scene is said later
 
 
 def map_photos(
@@ -53,7 +56,7 @@ def map_photos(
             colmap.register(photos)
             colmap.extract([photo.name for photo in photos])
             colmap.match([photo.name for photo in photos])
-            colmap.map(len(photos), sparse)
+            colmap.map(sparse)
     return sorted((path for path in sparse.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
 
 
@@ -70,27 +73,10 @@ class _Colmap:
         self._jobs, self._progress = jobs, progress
 
     def register(self, photos: Sequence[WorkingPhoto]) -> None:
-        """Enter all images, those that share a camera in one group, with the focal length by EXIF where it is known."""
-        if self._database.exists():
-            return
-        share = self._config.SFM.SHARE_CAMERAS
-
-        def key(photo: WorkingPhoto) -> tuple[Any, ...]:
-            return (photo.size, photo.camera, "" if share else photo.name)
-
-        part = self._database.with_name(f"{DATABASE}.part")
-        part.unlink(missing_ok=True)
-        self._api.Database.open(part).close()
-        for _, members in groupby(sorted(photos, key=key), key):
-            group = list(members)
-            (width, height), focal = group[0].size, group[0].focal
-            reader = self._api.ImageReaderOptions()
-            reader.camera_model = "SIMPLE_RADIAL"
-            if focal is not None:
-                reader.camera_params = f"{focal:.6f},{width / 2},{height / 2},0"
-            names = [photo.name for photo in group]
-            self._api.import_images(part, self._images, self._api.CameraMode.SINGLE, names, reader)
-        part.rename(self._database)
+        """Enter all images and their cameras, with the focal length by EXIF where it is known."""
+        if not self._database.exists():
+            groups = group_cameras(photos, self._config.SFM.SHARE_CAMERAS)
+            write_database(self._database, [photo.name for photo in photos], groups)
 
     def extract(self, names: Sequence[str]) -> None:
         """Find SIFT features."""
@@ -120,9 +106,8 @@ class _Colmap:
             )
         named = [(ordered[i], ordered[j]) for i, j in pairs]
         left = self._open(lambda d: [(a, b) for a, b in named if not d.exists_two_view_geometry(ids[a], ids[b])])
-        matching, verification = self._api.FeatureMatchingOptions(), self._api.TwoViewGeometryOptions()
+        matching, verification = self._api.FeatureMatchingOptions(), verification_options(self._config.SEED)
         matching.use_gpu, matching.num_threads = False, self._jobs
-        verification.ransac.random_seed = self._config.SEED
         pairing = self._api.ImportedPairingOptions()
         pairing.match_list_path = self._folder / "pairs.txt"
         with tqdm(total=len(named), initial=len(named) - len(left), **self._bar("matches", "pair")) as bar:
@@ -131,25 +116,16 @@ class _Colmap:
                 self._api.match_image_pairs(self._database, matching, pairing, verification, self._api.Device.cpu)
                 bar.update(len(step))
 
-    def map(self, count: int, sparse: Path) -> None:
+    def map(self, sparse: Path) -> None:
         """Run the incremental mapper; its folder takes its name when all models are in it."""
-        options = self._api.IncrementalPipelineOptions()
-        options.min_model_size, options.extract_colors = LEAST_MODEL, False
-        options.num_threads, options.random_seed = self._jobs, self._config.SEED
-        part = sparse.with_name(f"{SPARSE}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        make_folder(part)
-        with tqdm(total=count, **self._bar("mapping", "image")) as bar:
-            # the first pair of a model counts two; images that a further model takes again make it a little too many
-            self._api.incremental_mapping(
-                self._database,
-                self._images,
-                part,
-                options,
-                initial_image_pair_callback=lambda: bar.update(2) and None,
-                next_image_callback=lambda: bar.update() and None,
-            )
-        part.rename(sparse)
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="mapping-") as scratch:
+            own, new = Path(scratch) / "colmap", Path(scratch) / SPARSE
+            models = run_mapper(self._database, self._images, own, self._config.SEED, self._jobs, self._progress)
+            make_folder(new)
+            for number, model in enumerate(models):
+                make_folder(new / str(number))
+                model.write_binary(new / str(number))
+            new.rename(sparse)
 
     def _coarsest(self, image: int) -> Any:
         keypoints, descriptors = self._open(lambda d: (d.read_keypoints(image), d.read_descriptors(image).data))

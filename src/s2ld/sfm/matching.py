@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2ld.matcher import Matcher, _to_image, _to_numpy
+from s2ld.matcher import Matcher, joined_features, to_image_px, to_numpy
 from s2ld.models.correlation import verify
 from s2ld.sfm.keypoints import ImageKeypoints, PairMatches
-from s2ld.types import CoarseMatches, EncodedPair, Extracted, Features, FineMatches, ImageFeatures, Keypoints
+from s2ld.types import CoarseMatches, EncodedPair, Extracted, FineMatches
 
 RETRIEVAL_CELLS = 512
 """Cells of an image whose coarse features are kept for retrieval."""
@@ -35,8 +35,8 @@ class KeypointMatcher(Matcher):
         best = score.topk(min(RETRIEVAL_CELLS, len(score))).indices
         descriptors = torch.nn.functional.normalize(coarse[best], dim=1)
         return ImageKeypoints(
-            _to_image(keypoints.points[0], extracted.scale).astype(np.float32),
-            _to_numpy(score).astype(np.float32),
+            to_image_px(keypoints.points[0], extracted.scale).astype(np.float32),
+            to_numpy(score).astype(np.float32),
             np.asarray(extracted.scale, np.float64),
             descriptors.cpu().numpy().astype(np.float16),
         )
@@ -60,8 +60,8 @@ class KeypointMatcher(Matcher):
         return found
 
     def _match_batch(self, pairs: Sequence[tuple[Extracted, Extracted]]) -> list[PairMatches]:
-        with self._guarded(pairs[0][0].size, pairs[0][1].size):
-            side0, side1 = (_stack([pair[side].features for pair in pairs]) for side in (0, 1))
+        with self._guarded(pairs[0][0].size, pairs[0][1].size, pairs=len(pairs)):
+            side0, side1 = (joined_features([pair[side].features for pair in pairs]) for side in (0, 1))
             encoded = self.model.encode_pair(side0, side1)
             coarse = self.model.match(encoded)
             points1, confidence1 = self._refine(encoded, coarse)
@@ -75,10 +75,10 @@ class KeypointMatcher(Matcher):
                 PairMatches(
                     coarse.cell0[mine].cpu().numpy().astype(np.int32),
                     coarse.cell1[mine].cpu().numpy().astype(np.int32),
-                    _to_image(points0[mine], extracted0.scale).astype(np.float32),
-                    _to_image(points1[mine], extracted1.scale).astype(np.float32),
-                    _to_numpy(confidence0[mine]).astype(np.float32),
-                    _to_numpy(confidence1[mine]).astype(np.float32),
+                    to_image_px(points0[mine], extracted0.scale).astype(np.float32),
+                    to_image_px(points1[mine], extracted1.scale).astype(np.float32),
+                    to_numpy(confidence0[mine]).astype(np.float32),
+                    to_numpy(confidence1[mine]).astype(np.float32),
                 )
             )
         return results
@@ -102,21 +102,3 @@ def _exchanged(encoded: EncodedPair) -> EncodedPair:
 
 def _shapes(pair: tuple[Extracted, Extracted]) -> tuple[torch.Size, ...]:
     return tuple(extracted.features.features.coarse.shape for extracted in pair)
-
-
-def _stack(sides: Sequence[ImageFeatures]) -> ImageFeatures:
-    """Join images of one size, without masks, to a batch."""
-    if len(sides) == 1:
-        return sides[0]
-    features, keypoints = [side.features for side in sides], [side.keypoints for side in sides]
-    logits = [points.logits for points in keypoints if points.logits is not None]
-    return ImageFeatures(
-        Features(torch.cat([f.coarse for f in features]), torch.cat([f.fine for f in features])),
-        Keypoints(
-            torch.cat([points.offset for points in keypoints]),
-            torch.cat([points.score for points in keypoints]),
-            torch.cat([points.points for points in keypoints]),
-            torch.cat(logits) if logits else None,
-        ),
-        torch.cat([side.tokens for side in sides]),
-    )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from s2ld.data.pair_lists import read_pair_list
 from s2ld.errors import S2LDError
 
 Pair = tuple[int, int]
@@ -37,17 +38,9 @@ def listed_pairs(path: Path, names: Sequence[str]) -> tuple[list[Pair], list[str
     Raises:
         S2LDError: the list is missing or has not one usable pair.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise S2LDError(f"{path}: cannot read this list of pairs ({reason})") from error
     index = {name: number for number, name in enumerate(names)}
     pairs, refused = set(), []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        words = _split(line)
+    for number, words in read_pair_list(path):
         unknown = [word for word in words if word not in index]
         if len(words) != 2:
             refused.append(f"{path}:{number}: a line must hold two names, not {len(words)}")
@@ -81,10 +74,3 @@ def rows_of_pairs(pairs: Iterable[Pair]) -> list[list[Pair]]:
 
 def _ordered(i: int, j: int) -> Pair:
     return (i, j) if i < j else (j, i)
-
-
-def _split(line: str) -> list[str]:
-    for separator in ("\t", ","):
-        if separator in line:
-            return [name.strip() for name in line.split(separator) if name.strip()]
-    return line.split()

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from s2ld.sfm.pairs import all_pairs
+
 COARSE = 400
 """Features a photograph that are compared, those of the largest scale."""
 RATIO = 0.8
@@ -16,11 +18,6 @@ NEIGHBOURS = 3
 """Photographs that follow by name, with which each one is matched too: they were likely taken one after the other."""
 
 Descriptors = NDArray[np.float32]
-
-
-def all_pairs(count: int) -> list[tuple[int, int]]:
-    """Return all pairs (i, j), i < j, of `count` photographs."""
-    return [(i, j) for i in range(count) for j in range(i + 1, count)]
 
 
 def by_scale(keypoints: NDArray[np.float32]) -> NDArray[np.int64]:
