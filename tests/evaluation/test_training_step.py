@@ -50,7 +50,7 @@ def test_training_outcomes_have_their_targets(monkeypatch: pytest.MonkeyPatch) -
     outcomes = measure_training(1, 1, (96, 64), small())
     asked = [(outcome.target, outcome.at_least) for outcome in outcomes if outcome.target is not None]
     assert asked == 2 * [(1.5, True), (0.5, False), (1e-6, False)]
-    assert len({outcome.title for outcome in outcomes}) == len(outcomes) == 2 + 2 * 5
+    assert len({outcome.title for outcome in outcomes}) == len(outcomes) == 2 + 2 * 5 + 3 * 3
     for outcome in outcomes:
         assert outcome.value is not None
         assert outcome.holds if "difference" in outcome.title else outcome.value > 0

@@ -52,6 +52,14 @@ STEPS: Mapping[str, Sequence[str]] = {
 """Title of each step that is measured to its settings."""
 
 
+KINDS: Mapping[str, Sequence[str]] = {
+    "in convolutions": ("aten::mkldnn_convolution", "aten::convolution_backward", "aten::_slow_conv2d_forward"),
+    "in matrix products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm"),
+}
+"""Operations of a profile, which both steps need alike but for the confidence matrix's."""
+OTHER = "in all else"
+
+
 @dataclass(frozen=True)
 class StepRun:
     """What one process measured."""
@@ -72,7 +80,8 @@ def measure_training(
     TRAIN.CHECKPOINT run in turn, each in a fresh process: one step that is not counted, and one that is timed, in CPU
     seconds, the system's included; peak memory is that of the process. Ratios are medians over the rounds of the ratios
     within a round, other numbers medians. Gradients are compared in float64, of one pair of 160x160 px: norm of the
-    difference over norm, of all parameters together.
+    difference over norm, of all parameters together. The profile is that of one more second step each, by
+    torch.profiler, in seconds of the clock.
 
     Args:
         rounds: at least 1; a step of the paper configuration at 640×640 takes about a minute.
@@ -93,6 +102,7 @@ def measure_training(
         title: run_alone(exact_gradients, title == SLOW, _config_text(GRADIENT_SIZE, 1, more, config), threads)
         for title, more in STEPS.items()
     }
+    profiles = {title: run_alone(profile_step, title == SLOW, texts[title], threads) for title in STEPS}
     outcomes = []
     for title in STEPS:
         outcomes += _outcomes(title, runs[title], runs[SLOW], pairs)
@@ -100,6 +110,7 @@ def measure_training(
             together, worst, name = gradient_difference(gradients[title], gradients[SLOW])
             note = f"float64, {GRADIENT_SIZE[0]}x{GRADIENT_SIZE[1]} px; worst parameter {worst:.1e}, {name}"
             outcomes.append(Outcome(f"{title}: difference of the gradient", together, "", EQUAL, note=note))
+        outcomes += [Outcome(f"{title}: {kind}", seconds, "s") for kind, seconds in profiles[title].items()]
     return outcomes
 
 
@@ -209,6 +220,25 @@ def exact_gradients(slow: bool, config_text: str, threads: int) -> Gradients:
     with quiet_lightning():
         _backward(module.double(), _double(batch), 0)
     return {name: p.grad.numpy() for name, p in module.matcher.named_parameters() if p.grad is not None}
+
+
+def profile_step(slow: bool, config_text: str, threads: int) -> dict[str, float]:
+    """Return the seconds by the clock of forward, losses and backward of a second step, by kind of operation.
+
+    Raises:
+        S2LDError: as `run_steps`.
+    """
+    module, batch, _ = _begin(slow, config_text, threads)
+    with quiet_lightning():
+        _backward(module, batch, 0)
+        module.zero_grad()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+            _backward(module, batch, 1)
+    seconds = dict.fromkeys([*KINDS, OTHER], 0.0)
+    for event in profiler.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if event.key in names), OTHER)
+        seconds[kind] += event.self_cpu_time_total / 1e6
+    return seconds
 
 
 def _begin(slow: bool, config_text: str, threads: int) -> tuple[S2LDModule, PairBatch, CN]:
