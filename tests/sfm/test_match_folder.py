@@ -18,7 +18,8 @@ from s2ld.errors import S2LDError
 from s2ld.sfm import folder as folder_module
 from s2ld.sfm.folder import MatcherSettings, MatchJournal, match_pairs
 from s2ld.sfm.identity import IdentitySettings
-from s2ld.sfm.match_folder import FolderSettings, MatchedFolder, match_folder, usable_photos
+from s2ld.sfm.mapper import run_mapper
+from s2ld.sfm.match_folder import FolderSettings, MatchedFolder, match_folder, match_folder_by_sift, usable_photos
 from s2ld.sfm.matching import BATCH
 from s2ld.sfm.pairs import all_pairs
 from s2ld.sfm.photos import find_photos
@@ -154,6 +155,27 @@ def test_a_database_that_would_not_fit_is_refused_before_it_is_written(
         match_folder(photos, tmp_path, SETTINGS)
     assert (tmp_path / "matches.h5").is_file()
     assert not (tmp_path / "database.db").exists()
+
+
+def test_sift_that_would_not_fit_is_refused_before_it_begins(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=2**24)  # an empty database fits
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(S2LDError, match=r"database.db: needs about .* MiB, and 16 are free"):
+        match_folder_by_sift(photos, tmp_path / "out", SETTINGS)
+    assert not (tmp_path / "out/database.db").exists()
+
+
+def test_a_mapper_that_fails_is_one_line(
+    matched: tuple[Path, MatchedFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Could not open\n  points3D.bin")
+
+    monkeypatch.setattr(pycolmap, "incremental_mapping", fail)
+    with pytest.raises(S2LDError, match=r"mapper failed \(Could not open points3D.bin; .* MiB are free"):
+        run_mapper(matched[0] / "database.db", tmp_path, tmp_path / "models", progress=False)
 
 
 def test_other_settings_are_named_and_a_new_name_of_a_photograph_is_recognised(

@@ -20,6 +20,8 @@ DATABASE_BYTES = 2**21
 """Of an empty database with SQLite's own files beside it, rounded up."""
 WRITTEN_TWICE = 3
 """SQLite's log holds what is written a second time; a margin on top."""
+SIFT_FEATURES = 8192
+"""Of an image at most, COLMAP's default."""
 HALF = 0.5
 """COLMAP's pixel centres lie at halves, ours and hloc's at integers."""
 
@@ -46,7 +48,7 @@ def write_database(
         S2LDError: no pycolmap, or the file cannot be written.
     """
     pycolmap = load_pycolmap()
-    _refuse_full_disk(path, matches)
+    refuse_full_disk(path, _bytes(matches))
     with whole_file(path) as part, _database_errors(path, part):
         remove_database(part)
         database = pycolmap.Database.open(part)
@@ -62,19 +64,36 @@ def write_database(
             pycolmap.geometric_verification(part, two_view_geometry_options=verification_options(seed))
 
 
-def _refuse_full_disk(path: Path, matches: FolderMatches | None) -> None:
-    """Raise where the database would not fit: SQLite, inside COLMAP, ends the process by a signal on a full disk."""
+def refuse_full_disk(path: Path, content: int) -> None:
+    """Raise where a database would not fit: SQLite, inside COLMAP, ends the process by a signal on a full disk.
+
+    Args:
+        path: of the database; its folder is made.
+        content: bytes that are to be written to it.
+
+    Raises:
+        S2LDError: there is no room.
+    """
     make_folder(path.parent)
-    needed = DATABASE_BYTES
-    if matches is not None:  # float32 and uint32 pairs; matches and inliers
-        rows = sum(map(len, matches.keypoints)) + 2 * sum(map(len, matches.pairs.values()))
-        needed += WRITTEN_TWICE * 8 * rows
+    needed = DATABASE_BYTES + WRITTEN_TWICE * content
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise S2LDError(
             f"{path}: needs about {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} are free; make room and run the "
             "same command, which goes on from there"
         )
+
+
+def sift_bytes(images: int, pairs: int, features: int = SIFT_FEATURES) -> int:
+    """Return what SIFT writes at most: descriptors of 128 bytes and keypoints of 24; a tenth of them matched twice."""
+    return images * features * 152 + pairs * features // 10 * 16
+
+
+def _bytes(matches: FolderMatches | None) -> int:
+    """Keypoints, matches and their inliers, 8 bytes each."""
+    if matches is None:
+        return 0
+    return 8 * (sum(map(len, matches.keypoints)) + 2 * sum(map(len, matches.pairs.values())))
 
 
 def remove_database(path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ def run_mapper(
     make_folder(output)
     total = count_images(database)
     pycolmap.set_random_seed(seed)
-    with tqdm(total=total, desc="mapping", unit="image", disable=not progress) as bar:
+    with tqdm(total=total, desc="mapping", unit="image", disable=not progress) as bar, _failures(output):
         models = pycolmap.incremental_mapping(
             database,
             images,
@@ -52,6 +54,20 @@ def run_mapper(
             next_image_callback=lambda: bar.update(1),
         )
     return _with_images_of_their_own(sorted(models.values(), key=lambda model: -model.num_reg_images()))
+
+
+@contextmanager
+def _failures(output: Path) -> Iterator[None]:
+    """Turn what COLMAP raises, without a class of its own, into one line."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        free = shutil.disk_usage(output).free >> 20
+        raise S2LDError(
+            f"{output}: COLMAP's mapper failed ({reason}; {free} MiB are free on this disk); matches are kept: run the "
+            "same command again"
+        ) from error
 
 
 def _with_images_of_their_own(models: Sequence[Any]) -> list[Any]:

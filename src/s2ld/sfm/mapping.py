@@ -17,7 +17,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode as CN
 
 from s2ld.errors import S2LDError
-from s2ld.export.colmap import verification_options, write_database
+from s2ld.export.colmap import refuse_full_disk, sift_bytes, verification_options, write_database
 from s2ld.files import make_folder
 from s2ld.sfm.cameras import group_cameras
 from s2ld.sfm.colmap import load_pycolmap
@@ -82,6 +82,7 @@ class _Colmap:
         """Find SIFT features."""
         ids = self._ids()
         left = [n for n in names if not self._open(lambda database, n=n: database.exists_keypoints(ids[n]))]
+        refuse_full_disk(self._database, sift_bytes(len(left), 0, self._config.SFM.FEATURES))
         options = self._api.FeatureExtractionOptions()
         options.use_gpu, options.num_threads = False, self._jobs
         options.sift.max_num_features = self._config.SFM.FEATURES
@@ -106,6 +107,7 @@ class _Colmap:
             )
         named = [(ordered[i], ordered[j]) for i, j in pairs]
         left = self._open(lambda d: [(a, b) for a, b in named if not d.exists_two_view_geometry(ids[a], ids[b])])
+        refuse_full_disk(self._database, sift_bytes(0, len(left), self._config.SFM.FEATURES))
         matching, verification = self._api.FeatureMatchingOptions(), verification_options(self._config.SEED)
         matching.use_gpu, matching.num_threads = False, self._jobs
         pairing = self._api.ImportedPairingOptions()
