@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, ImageBatch, Keypoints, PairBatch, View
+from s2ld.models.sparse_entries import entries_above
+from s2ld.training.confidences import FAINT, Confidences, negatives_of
+from s2ld.types import (
+    CoarseMatches,
+    EncodedPair,
+    Features,
+    FineMatches,
+    ImageBatch,
+    Keypoints,
+    PairBatch,
+    Targets,
+    View,
+)
 
 FOCAL = 100.0
 DEPTH = 2.0
@@ -96,3 +108,9 @@ def refine(encoded: EncodedPair, coarse: CoarseMatches, expectation: Tensor, rad
     points0 = encoded.keypoints0.points[coarse.batch, coarse.cell0]
     points1 = encoded.keypoints1.points[coarse.batch, coarse.cell1] + radius * expectation[:, :2]
     return FineMatches(points0, points1, expectation, encoded.keypoints0.score.flatten(1)[coarse.batch, coarse.cell0])
+
+
+def matrix_confidences(matrix: Tensor, targets: Targets, batch: PairBatch) -> Confidences:
+    """What the coarse loss reads of a whole (N, L, S) confidence matrix."""
+    negative = negatives_of(entries_above(matrix, FAINT), targets, batch)
+    return Confidences(matrix[targets.batch, targets.cell0, targets.cell1], negative)

@@ -6,11 +6,22 @@ from math import log
 
 import pytest
 import torch
-from pair_scenes import DEPTH, Leaves, lateral_pose, leaves, matches, plane_pair, refine, turned_pose, view, with_depth
+from pair_scenes import (
+    DEPTH,
+    Leaves,
+    lateral_pose,
+    leaves,
+    matches,
+    matrix_confidences,
+    plane_pair,
+    refine,
+    turned_pose,
+    view,
+    with_depth,
+)
 from torch import Tensor
 
 from s2ld.config import CN, defaults
-from s2ld.training.confidences import matrix_confidences
 from s2ld.training.losses import ReduceCount, coarse_loss, detector_losses, fine_loss, matching_losses, score_loss
 from s2ld.training.targets import build_targets
 from s2ld.types import CoarseMatches, LossTerms, PairBatch, Targets

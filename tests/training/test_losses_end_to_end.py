@@ -7,12 +7,11 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from pair_scenes import Leaves, lateral_pose, leaves, plane_pair, refine, turned_pose, with_depth
+from pair_scenes import Leaves, lateral_pose, leaves, matrix_confidences, plane_pair, refine, turned_pose, with_depth
 from torch import Tensor
 
 from s2ld.config import CN, defaults
 from s2ld.models.network import S2LD
-from s2ld.training.confidences import matrix_confidences
 from s2ld.training.losses import matching_losses
 from s2ld.training.targets import build_targets, select_fine
 from s2ld.types import CoarseMatches, Correlation, ImageBatch, LossTerms, PairBatch

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from s2ld.config import CN
 from s2ld.models.network import S2LD
-from s2ld.models.sparse_entries import Entries, entries_above
+from s2ld.models.sparse_entries import Entries
 from s2ld.training.targets import valid_cells
 from s2ld.types import CoarseMatches, EncodedPair, PairBatch, Targets
 
@@ -50,17 +50,11 @@ def sparse_stage(
     floor = min(FAINT, threshold) if has_negatives(config) else threshold
     true, large = matcher.entries(encoded, wanted, floor, mask0, mask1)
     predicted = matcher.select_entries(large, encoded, mask0, mask1)
-    negative = _negatives(large, targets, batch) if has_negatives(config) else large.confidence[:0]
+    negative = negatives_of(large, targets, batch) if has_negatives(config) else large.confidence[:0]
     return predicted, Confidences(true, negative)
 
 
-def matrix_confidences(matrix: Tensor, targets: Targets, batch: PairBatch) -> Confidences:
-    """Return the same of a whole (N, L, S) confidence matrix."""
-    negative = _negatives(entries_above(matrix, FAINT), targets, batch)
-    return Confidences(matrix[targets.batch, targets.cell0, targets.cell1], negative)
-
-
-def _negatives(entries: Entries, targets: Targets, batch: PairBatch) -> Tensor:
+def negatives_of(entries: Entries, targets: Targets, batch: PairBatch) -> Tensor:
     """Return the confidences of the negatives above FAINT, (K,)."""
     pair, cell0, cell1 = entries.batch, entries.cell0, entries.cell1
     known = targets.known0[pair, cell0] | targets.known1[pair, cell1]
