@@ -13,6 +13,7 @@ from torch import Tensor
 
 from s2ld.config import build_config
 from s2ld.models import sparse_matching
+from s2ld.models.convolution import Conv3x3
 from s2ld.models.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
 from s2ld.types import ImageBatch
@@ -23,6 +24,7 @@ LITE = Path(__file__).parents[2] / "configs/s2ld/outdoor/s2ld_lite.yaml"
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sparse_matching, "FEW_ONLY", set())
+    monkeypatch.setattr(Conv3x3, "minimal", False)
 
 
 def images(n: int, padded: bool) -> tuple[ImageBatch, ImageBatch]:

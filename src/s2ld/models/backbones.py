@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from s2ld.config import CN
 from s2ld.errors import S2LDError
+from s2ld.models.convolution import Conv3x3
 from s2ld.models.layers import BasicBlock, conv_bn_relu, initialise_convolutions
 from s2ld.types import Features
 
@@ -38,10 +39,10 @@ class ResNetFPN(nn.Module):
     @staticmethod
     def _merge(in_dim: int, out_dim: int) -> nn.Sequential:
         return nn.Sequential(
-            nn.Conv2d(in_dim, in_dim, 3, 1, 1, bias=False),
+            Conv3x3(in_dim, in_dim),
             nn.BatchNorm2d(in_dim),
             nn.LeakyReLU(),
-            nn.Conv2d(in_dim, out_dim, 3, 1, 1, bias=False),
+            Conv3x3(in_dim, out_dim),
         )
 
     def forward(self, image: Tensor) -> Features:

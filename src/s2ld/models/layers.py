@@ -5,14 +5,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2ld.models.convolution import Conv3x3
+
 
 def conv_bn_relu(in_dim: int, out_dim: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Convolution without bias, batch norm, ReLU; "same" padding for odd kernels."""
-    return nn.Sequential(
-        nn.Conv2d(in_dim, out_dim, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(out_dim),
-        nn.ReLU(),
-    )
+    if kernel == 3:
+        conv: nn.Conv2d = Conv3x3(in_dim, out_dim, stride)
+    else:
+        conv = nn.Conv2d(in_dim, out_dim, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_dim), nn.ReLU())
 
 
 class BasicBlock(nn.Module):
@@ -20,9 +22,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_dim, out_dim, 3, stride, 1, bias=False)
+        self.conv1 = Conv3x3(in_dim, out_dim, stride)
         self.bn1 = nn.BatchNorm2d(out_dim)
-        self.conv2 = nn.Conv2d(out_dim, out_dim, 3, 1, 1, bias=False)
+        self.conv2 = Conv3x3(out_dim, out_dim)
         self.bn2 = nn.BatchNorm2d(out_dim)
         self.downsample: nn.Module | None = None
         if stride != 1 or in_dim != out_dim:

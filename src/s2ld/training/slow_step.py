@@ -3,8 +3,8 @@
 Same loss and same gradients for the same weights, batch and random choice, by the means of the published code:
 distances from every warped keypoint to every keypoint, the confidence matrix kept with its graph, every negative of
 it in the loss, fine windows cut for all cells before the matched ones are chosen, attention as its formula reads,
-plain memory format, no ReLU in place, nothing computed twice to save memory. `s2ld.evaluation.training_step` measures
-the real step against it.
+PyTorch's convolutions and memory format, no ReLU in place, nothing computed twice to save memory.
+`s2ld.evaluation.training_step` measures the real step against it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from s2ld.config import CN, build_config
 from s2ld.errors import S2LDError
 from s2ld.geometry.linalg import full_precision
 from s2ld.models.attention import LINEAR_EPS, EncoderLayer, linear_attention
+from s2ld.models.convolution import Conv3x3
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching
 from s2ld.models.network import S2LD
 from s2ld.training.confidences import Confidences
@@ -45,6 +46,8 @@ class SlowS2LDModule(S2LDModule):
         for module in self.matcher.modules():
             if isinstance(module, nn.ReLU | nn.LeakyReLU):
                 module.inplace = False
+            elif isinstance(module, Conv3x3):
+                module.minimal = False
             elif isinstance(module, EncoderLayer) and module.attention is linear_attention:
                 module.attention = slow_linear_attention
 
