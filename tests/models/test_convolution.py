@@ -143,3 +143,12 @@ def test_exported_graphs_hold_one_convolution(calls: list[Tensor]) -> None:
     exported = torch.export.export(Conv3x3(96, 96).eval(), (torch.randn(1, 96, 64, 48),))
     assert not calls
     assert [str(node.target) for node in exported.graph.nodes if node.op == "call_function"] == ["aten.conv2d.default"]
+
+
+@pytest.mark.parametrize("height", [64, 16], ids=["large", "small"])
+def test_compiled_graphs_hold_it_as_one_operator(height: int, calls: list[Tensor]) -> None:
+    conv, x = Conv3x3(96, 96).requires_grad_(False), torch.randn(1, 96, height, 48)
+    torch._dynamo.reset()
+    compiled = torch.compile(conv, backend="aot_eager", fullgraph=True, dynamic=False)
+    torch.testing.assert_close(compiled(x), conv(x), rtol=0, atol=0)
+    assert len(calls) == (2 if height == 64 else 0)

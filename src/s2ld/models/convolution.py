@@ -26,7 +26,7 @@ FILTER_SUMS = (
     (1 / 24, -1 / 12, 1 / 6),
     (0, 0, 1),
 )  # G of the paper: six sums of the filter's three rows
-BLOCK = 2**17  # numbers in each of the six sums of a block, a thread: about what its second-level cache holds
+BLOCK = 2**17  # measured: numbers in each of the six sums of a block, a thread; larger ones leave the caches
 LEAST_CHANNELS = 96  # measured: below, the sums take about as long as the products that they save
 LEAST_NUMBERS = 2**18  # of a map, a thread: below, blocks are small and their overhead counts
 
@@ -35,7 +35,7 @@ class Conv3x3(nn.Conv2d):
     """`nn.Conv2d` with 3×3 filters and padding 1, which on CPUs takes the fewer products where that pays.
 
     That is with stride 1, in float32 and float64. Outputs and gradients differ by rounding: in float32 by about a
-    millionth of their norm, six times the rounding of the plain convolution. Compiled and exported graphs have that.
+    millionth of their norm, six times the rounding of the plain convolution. Exported graphs have that.
     """
 
     minimal = True
@@ -46,22 +46,31 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_dim, H, W) → (N, out_dim, H/stride, W/stride)."""
-        if not self._pays(input):
-            return super().forward(input)
-        result: Tensor = _MinimalConvolution.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        result: Tensor
+        if self._fits(input) and torch.compiler.is_dynamo_compiling():
+            result = _one_operator(input, self.weight, self.bias)
+        elif self._fits(input) and _pays(input, self.weight):
+            result = _MinimalConvolution.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        else:
+            result = super().forward(input)
         return result
 
-    def _pays(self, x: Tensor) -> bool:
+    def _fits(self, x: Tensor) -> bool:
+        exporting = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
         return (
             self.minimal
+            and not exporting
             and x.device.type == "cpu"
             and x.dtype in (torch.float32, torch.float64)
             and not torch.is_autocast_enabled("cpu")
             and self.stride == (1, 1)
-            and (channels := min(self.in_channels, self.out_channels)) >= LEAST_CHANNELS
-            and channels * x.shape[2] * x.shape[3] >= LEAST_NUMBERS * torch.get_num_threads()
-            and not torch.compiler.is_compiling()
+            and min(self.in_channels, self.out_channels) >= LEAST_CHANNELS
         )
+
+
+def _pays(x: Tensor, weight: Tensor) -> bool:
+    """Whether a map is large enough for the threads there are."""
+    return min(weight.shape[:2]) * x.shape[2] * x.shape[3] >= LEAST_NUMBERS * torch.get_num_threads()
 
 
 class _MinimalConvolution(torch.autograd.Function):
@@ -103,6 +112,20 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             if whole is not rows:
                 rows.copy_(whole[: len(rows)])
     return out.permute(0, 3, 1, 2)
+
+
+@torch.library.custom_op("s2ld::convolve_3x3", mutates_args=())
+def _one_operator(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What compiled graphs call, which do not look into it; without a gradient."""
+    if _pays(x, weight):
+        return _convolve(x, weight, bias)
+    return F.conv2d(x, weight, bias, padding=1).contiguous(memory_format=torch.channels_last)
+
+
+@_one_operator.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    n, _, height, width = x.shape
+    return x.new_empty(n, height, width, len(weight)).permute(0, 3, 1, 2)
 
 
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
