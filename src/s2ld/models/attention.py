@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from s2ld.errors import S2LDError
 from s2ld.geometry.linalg import full_precision
@@ -164,12 +162,7 @@ class EncoderLayer(nn.Module):
 
 
 class LocalFeatureTransformer(nn.Module):
-    """Self and cross layers in turn; both images share all weights.
-
-    Where `recomputing` is set, a layer that learns keeps its inputs only and runs once more on the way back.
-    """
-
-    recomputing = False
+    """Self and cross layers in turn; both images share all weights."""
 
     def __init__(self, dim: int, heads: int, layers: Sequence[str], attention: str) -> None:
         super().__init__()
@@ -187,17 +180,9 @@ class LocalFeatureTransformer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """(N, L, dim), (N, S, dim) → the same shapes; in a cross layer image 1 attends to the *updated* image 0."""
         for kind, layer in zip(self.kinds, self.layers, strict=True):
-            run = partial(self._run, layer)
             if kind == "self":
-                x0, x1 = run(x0, x0, mask0, mask0), run(x1, x1, mask1, mask1)
+                x0, x1 = layer(x0, x0, mask0, mask0), layer(x1, x1, mask1, mask1)
             else:
-                x0 = run(x0, x1, mask0, mask1)
-                x1 = run(x1, x0, mask1, mask0)
+                x0 = layer(x0, x1, mask0, mask1)
+                x1 = layer(x1, x0, mask1, mask0)
         return x0, x1
-
-    def _run(self, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
-        if self.recomputing and torch.is_grad_enabled():
-            result: Tensor = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
-        else:
-            result = layer(*inputs)
-        return result

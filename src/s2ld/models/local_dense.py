@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from s2ld.errors import S2LDError
 from s2ld.geometry.linalg import full_precision
 from s2ld.models.attention import LocalFeatureTransformer
+from s2ld.models.recomputing import recomputed
 from s2ld.types import CoarseMatches, EncodedPair
 
 
@@ -105,10 +106,13 @@ def refine_windows(
     matches: CoarseMatches,
 ) -> Tensor:
     """Run the whole fine stage on `matches` → expectation (M, 3)."""
-    batch, cell0, cell1 = matches.batch, matches.cell0, matches.cell1
-    window0 = matching.cut(encoded.features0.fine, batch, encoded.keypoints0.points[batch, cell0])
-    window1 = matching.cut(encoded.features1.fine, batch, encoded.keypoints1.points[batch, cell1])
-    window0 = preprocess(window0, encoded.coarse0[batch, cell0])
-    window1 = preprocess(window1, encoded.coarse1[batch, cell1])
+
+    def tokens(fine: Tensor, points: Tensor, coarse: Tensor) -> Tensor:
+        return preprocess(matching.cut(fine, matches.batch, points), coarse)  # type: ignore[no-any-return]
+
+    at0, at1 = (matches.batch, matches.cell0), (matches.batch, matches.cell1)
+    # little work, large tensors
+    window0 = recomputed(tokens, encoded.features0.fine, encoded.keypoints0.points[at0], encoded.coarse0[at0])
+    window1 = recomputed(tokens, encoded.features1.fine, encoded.keypoints1.points[at1], encoded.coarse1[at1])
     window0, window1 = transformer(window0, window1)
     return matching.decode(window0, window1)
