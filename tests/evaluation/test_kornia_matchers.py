@@ -133,10 +133,3 @@ def test_missing_and_foreign_weights_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(S2LDError, match=said) as error:
             KorniaMatcher(kind, [tmp_path / path for path in paths], CPU)
         assert "\n" not in str(error.value)
-
-
-def test_a_kornia_without_the_matcher_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.save({}, tmp_path / "xfeat.pt")
-    monkeypatch.delattr(KF, "XFeat")
-    with pytest.raises(S2LDError, match=r"kornia-xfeat: kornia .* lacks it .*XFeat.*pip install -U kornia"):
-        KorniaMatcher("kornia-xfeat", [tmp_path / "xfeat.pt"], CPU)

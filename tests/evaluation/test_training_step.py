@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from s2ld.config import CN, config_from_text, config_to_text
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from tiny_runs import small_config
+
+from s2ld.config import config_to_text
 from s2ld.evaluation import training_step
 from s2ld.evaluation.training_step import exact_gradients, gradient_difference, measure_loading, measure_training
 
-SMALL = """
-MODEL:
-  BACKBONE: {STEM_DIM: 8, DIMS: [8, 12, 32], BLOCKS: [1, 1, 1], FINE_DIM: 8}
-  DETECTOR: {COARSE_DIMS: [16, 16], FINE_DIMS: [8, 8], HEAD_DIMS: [16, 16]}
-  ADJUSTER: {HIDDEN_DIM: 32}
-  COARSE: {LAYERS: [self, cross], HEADS: 4}
-  FINE: {HEADS: 4}
-TRAIN: {EMA_DECAY: 0.0}
-DATA: {IMAGE_SIZE: [96, 64], SYNTHETIC: {SUPERSAMPLE: 1, TEXTURE_SIDE: 64, OVERLAP: [0.8, 1.0]}}
-"""
-
-
-def small() -> CN:
-    return config_from_text(SMALL, "SMALL")
-
 
 def test_both_steps_learn_the_same_from_the_same_start() -> None:
-    text = config_to_text(small())
+    text = config_to_text(small_config())
     ours, slow = exact_gradients(False, text, 1), exact_gradients(True, text, 1)
     assert ours.keys() == slow.keys()
     assert all(gradient.dtype == np.float64 for gradient in ours.values())
@@ -47,7 +38,7 @@ def test_the_gradient_differs_as_a_whole_and_at_its_worst() -> None:
 def test_training_outcomes_have_their_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_step, "GRADIENT_SIZE", (96, 64))
     monkeypatch.setattr(training_step, "run_alone", lambda work, *arguments: work(*arguments))
-    outcomes = measure_training(1, 1, (96, 64), small())
+    outcomes = measure_training(1, 1, (96, 64), small_config())
     asked = [(outcome.target, outcome.at_least) for outcome in outcomes if outcome.target is not None]
     assert asked == 2 * [(1.5, True), (0.5, False), (1e-6, False)]
     assert len({outcome.title for outcome in outcomes}) == len(outcomes) == 2 + 2 * 5 + 3 * 3

@@ -106,7 +106,7 @@ def test_weights_of_which_nothing_fits_are_one_line(keys: list[str]) -> None:
 def test_nothing_in_a_hostile_file_runs(tmp_path: Path, name: str) -> None:
     mark = tmp_path / "executed"
     torch.save({"state_dict": {"matcher.a": Hostile(mark)}}, tmp_path / name)
-    with pytest.raises(S2LDError, match=rf"{name}: not loaded, since it asks for getattr,"):
+    with pytest.raises(S2LDError, match=rf"{name}: not loaded, since it asks for (builtins\.)?getattr,"):
         read_weights(tmp_path / name)
     assert not mark.exists()
     (tmp_path / name).write_bytes(pickle.dumps(Hostile(mark)))

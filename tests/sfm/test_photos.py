@@ -31,6 +31,16 @@ def test_sizes_are_upright_and_cameras_come_from_exif(tmp_path: Path) -> None:
     assert not found.rejected
 
 
+def test_files_that_other_programs_read_as_other_pixels_are_not_plain(tmp_path: Path) -> None:
+    save(tmp_path / "plain.jpg", 1, Orientation=1)
+    save(tmp_path / "turned.jpg", 2, Orientation=3)
+    with Image.open(tmp_path / "plain.jpg") as image:
+        image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).convert("CMYK").save(tmp_path / "print.jpg")
+    photos = find_photos(tmp_path, progress=False).photos
+    assert [photo.name for photo in photos if photo.plain] == ["plain.jpg"]
+    assert len(photos) == 3
+
+
 def test_what_cannot_be_used_is_named_with_its_reason(tmp_path: Path) -> None:
     save(tmp_path / "a.png", 1)
     save(tmp_path / "same.png", 1)

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from s2ld.data.images import write_image
 from s2ld.data.textures import TextureBank
-from s2ld.sfm.copies import write_jpeg
 from s2ld.sfm.places import same_places
 
 
@@ -27,7 +27,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
             target = np.array([[0, 0], [400, 0], [400, 400], [0, 400]], np.float32)
             image = cv2.warpPerspective(wall, cv2.getPerspectiveTransform(moved, target), (400, 400))
             path = folder / name / f"{view}.jpg"
-            write_jpeg(np.asarray(image, np.uint8), path)
+            write_image(np.asarray(image, np.uint8), path)
             found.setdefault(name, []).append(path)
     return found
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2ld.data.images import read_image
+from s2ld.data.images import read_image, write_image
 from s2ld.errors import S2LDError
-from s2ld.sfm.copies import write_jpeg
 from s2ld.sfm.read_model import ColmapCamera, ColmapImage, ColmapModel
 from s2ld.sfm.undistort import MEDIAN_DEPTH, undistort
 
@@ -47,7 +46,7 @@ def model(names: tuple[str, ...] = ("a.png", "b.jpg")) -> ColmapModel:
 @pytest.mark.parametrize(("size", "max_side"), [(SIZE, 800), (SIZE, 160), ((640, 480), 800)])
 def test_pixels_show_the_rays_of_their_pinhole_camera(tmp_path: Path, size: tuple[int, int], max_side: int) -> None:
     for name in ("a.png", "b.jpg"):
-        write_jpeg(distorted(size), tmp_path / name)
+        write_image(distorted(size), tmp_path / name)
     flat = undistort(model(), tmp_path, tmp_path / "out", max_side, 1, progress=False)
     assert max(flat.model.sizes[0]) <= max_side
     assert flat.model.names == ["a.jpg", "b.jpg"]
@@ -63,7 +62,7 @@ def test_pixels_show_the_rays_of_their_pinhole_camera(tmp_path: Path, size: tupl
 
 def test_scenes_are_scaled_to_one_median_depth(tmp_path: Path) -> None:
     for name in ("a.png", "b.jpg"):
-        write_jpeg(distorted(SIZE), tmp_path / name)
+        write_image(distorted(SIZE), tmp_path / name)
     flat = undistort(model(), tmp_path, tmp_path / "out", 100, 1, progress=False)
     assert flat.scale == pytest.approx(MEDIAN_DEPTH / 5)  # z of 3, 5 and 9
     assert np.allclose(flat.model.points[:, 2], [2, 6, 14])
@@ -71,8 +70,8 @@ def test_scenes_are_scaled_to_one_median_depth(tmp_path: Path) -> None:
 
 
 def test_images_that_are_not_those_of_the_model_are_named(tmp_path: Path) -> None:
-    write_jpeg(distorted(SIZE), tmp_path / "b.jpg")
-    write_jpeg(distorted(SIZE)[:, :200], tmp_path / "c.jpg")
+    write_image(distorted(SIZE), tmp_path / "b.jpg")
+    write_image(distorted(SIZE)[:, :200], tmp_path / "c.jpg")
     flat = undistort(model(("a.png", "b.jpg", "c.jpg")), tmp_path, tmp_path / "out", 200, 1, progress=False)
     assert flat.sources == ["b.jpg"]
     reasons = dict(flat.rejected)

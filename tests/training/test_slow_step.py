@@ -7,32 +7,22 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from pair_scenes import plane_pair, turned_pose, view
+from tiny_runs import small_config
 from torch import Tensor
 
 import s2ld.training.confidences
-from s2ld.config import CN, build_config, config_from_text
+from s2ld.config import CN, build_config
 from s2ld.errors import S2LDError
 from s2ld.training.module import S2LDModule
 from s2ld.training.slow_step import SlowS2LDModule, slow_nearest_keypoint
 from s2ld.training.targets import nearest_keypoint
 from s2ld.types import ImageBatch, LossTerms, PairBatch, View
 
-SMALL = """
-MODEL:
-  BACKBONE: {STEM_DIM: 8, DIMS: [8, 12, 32], BLOCKS: [1, 1, 1], FINE_DIM: 8}
-  DETECTOR: {COARSE_DIMS: [16, 16], FINE_DIMS: [8, 8], HEAD_DIMS: [16, 16]}
-  ADJUSTER: {HIDDEN_DIM: 32}
-  COARSE: {LAYERS: [self, cross], HEADS: 4}
-  FINE: {HEADS: 4}
-  MATCH: {TEMPERATURE: 0.02, THRESHOLD: 0.05, BORDER: 1}
-TRAIN: {EMA_DECAY: 0.0}
-TARGETS: {FINE_MIN_TRUE: 5}
-"""
 OUTDOOR = "configs/s2ld/outdoor/s2ld_kp_ds_{}.yaml"
 
 
 def config_of(kind: str, *overrides: str) -> CN:
-    return build_config([OUTDOOR.format(kind)], overrides, config_from_text(SMALL, "SMALL"))
+    return build_config([OUTDOOR.format(kind)], overrides, small_config())
 
 
 def double(view: View) -> View:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from s2ld.config import CN, build_config
+from s2ld.config import CN, build_config, config_from_text
 from s2ld.data.sample import PairSample, PairSource
 
 TINY = {
@@ -31,6 +31,24 @@ TINY = {
         "WORKERS": 0,
     },
 }
+
+SMALL = """
+MODEL:
+  BACKBONE: {STEM_DIM: 8, DIMS: [8, 12, 32], BLOCKS: [1, 1, 1], FINE_DIM: 8}
+  DETECTOR: {COARSE_DIMS: [16, 16], FINE_DIMS: [8, 8], HEAD_DIMS: [16, 16]}
+  ADJUSTER: {HIDDEN_DIM: 32}
+  COARSE: {LAYERS: [self, cross], HEADS: 4}
+  FINE: {HEADS: 4}
+  MATCH: {TEMPERATURE: 0.02, THRESHOLD: 0.05, BORDER: 1}
+TRAIN: {EMA_DECAY: 0.0}
+TARGETS: {FINE_MIN_TRUE: 5}
+DATA: {IMAGE_SIZE: [96, 64], SYNTHETIC: {SUPERSAMPLE: 1, TEXTURE_SIDE: 64, OVERLAP: [0.8, 1.0]}}
+"""
+"""The paper's network, and images for single training steps in float64."""
+
+
+def small_config() -> CN:
+    return config_from_text(SMALL, "SMALL")
 
 
 def write_tiny(folder: Path) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2ld.sfm.copies import write_jpeg
+from s2ld.data.images import write_image
 from s2ld.viz.depths import COLUMNS, SHOWN, TILE, depth_montage, depth_picture
 
 
@@ -19,7 +19,7 @@ def test_photographs_of_all_shapes_stand_beside_their_depth(tmp_path: Path) -> N
     paths, depths = [], []
     for number in range(SHOWN + 2):
         height, width = (40, 60) if number % 2 else (60, 40)
-        write_jpeg(np.full((height, width, 3), 200, np.uint8), tmp_path / f"{number}.jpg")
+        write_image(np.full((height, width, 3), 200, np.uint8), tmp_path / f"{number}.jpg")
         paths.append(tmp_path / f"{number}.jpg")
         depths.append(np.full((height, width), 1.0 + number, np.float32))
     picture = depth_montage(paths, depths)

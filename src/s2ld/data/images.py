@@ -1,4 +1,4 @@
-"""Reading and resizing photographs."""
+"""Reading, writing and resizing photographs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
+from s2ld.files import whole_file
 
 UInt8Image = NDArray[np.uint8]
 MULTIPLE = 8  # the network's cell, px
@@ -43,6 +44,29 @@ def read_image(path: str | Path, grey: bool = False, upright: bool = True) -> UI
     if image is None:
         raise S2LDError(f"{path}: not an image that OpenCV can decode; is the file complete?")
     return np.ascontiguousarray(image, dtype=np.uint8)
+
+
+def write_image(image: UInt8Image, path: str | Path, quality: int = 95) -> None:
+    """Write (H, W, 3) RGB to a .jpg, .png or other file that OpenCV encodes, whole or not at all.
+
+    Args:
+        image: the pixels.
+        path: the file; its suffix says which kind.
+        quality: of a JPEG file, up to 100.
+
+    Raises:
+        S2LDError: the suffix is unknown or the file cannot be written.
+    """
+    path = Path(path)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    try:
+        done, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    except cv2.error:
+        done, data = False, np.zeros(0, np.uint8)
+    if not done:
+        raise S2LDError(f"{path}: cannot write a picture of this kind; use .png or .jpg")
+    with whole_file(path) as part:
+        part.write_bytes(data.tobytes())
 
 
 def find_image(folder: Path, stem: str) -> Path:

@@ -60,7 +60,7 @@ class KorniaMatcher:
         device: where it runs.
 
     Raises:
-        S2LDError: a weight file is missing, of another network or holds more than tensors; kornia is too old.
+        S2LDError: a weight file is missing, of another network or holds more than tensors.
     """
 
     def __init__(self, kind: str, paths: Sequence[Path], device: torch.device) -> None:
@@ -75,10 +75,7 @@ class KorniaMatcher:
         self.weights = ", ".join(path.name for path in paths)
         self.digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
         self.settings = self.model = f"kornia {kornia.__version__}, {entry.settings}"
-        try:
-            self._call = entry.build(import_module("kornia.feature"), paths, device)
-        except AttributeError as error:
-            raise S2LDError(f"{kind}: kornia {kornia.__version__} lacks it ({error}); pip install -U kornia") from error
+        self._call = entry.build(import_module("kornia.feature"), paths, device)
 
     def __call__(self, images0: ImageBatch, images1: ImageBatch) -> MatchedPair:
         """See `PairMatcher`."""

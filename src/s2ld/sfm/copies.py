@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,20 +10,11 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
-import cv2
-from PIL import Image
 from tqdm import tqdm
 
-from s2ld.data.images import UInt8Image, read_image, resize
-from s2ld.errors import S2LDError
+from s2ld.data.images import read_image, resize, write_image
 from s2ld.files import whole_file
 from s2ld.sfm.photos import Photo
-
-JPEG_QUALITY = 95
-KEPT = (".jpg", ".jpeg")
-"""Files that are copied as they are where nothing has to be changed."""
-_UPRIGHT = 1  # of the EXIF entry of that number
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ def copy_photos(
         for photo, name in zip(photos, jpeg_names([photo.name for photo in photos]), strict=True)
     ]
     with ThreadPoolExecutor(jobs) as pool:
-        tasks = pool.map(lambda pair: _write(pair[0], pair[1], folder / pair[1].name), zip(photos, copies, strict=True))
+        tasks = pool.map(lambda photo, copy: copy_photo(photo, folder / copy.name, copy.size), photos, copies)
         list(tqdm(tasks, "copies", len(copies), unit="image", disable=not progress))
     return copies
 
@@ -80,13 +72,24 @@ def jpeg_names(names: Sequence[str]) -> list[str]:
     return found
 
 
-def write_jpeg(image: UInt8Image, path: Path) -> None:
-    """Write an RGB image, whole or not at all; raises `S2LDError` where it cannot be written."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise S2LDError(f"{path}: this OpenCV cannot encode JPEG; install opencv-python-headless anew")
-    with whole_file(path) as part:
-        part.write_bytes(data.tobytes())
+def copy_photo(photo: Photo, path: Path, size: tuple[int, int]) -> None:
+    """Write a photograph upright, unless the file is there already; linked where nothing has to be changed.
+
+    Args:
+        photo: what to write.
+        path: the file; its suffix says which kind.
+        size: width and height of the copy, px.
+
+    Raises:
+        S2LDError: the photograph has become unreadable, or the copy cannot be written.
+    """
+    if path.exists():
+        return
+    if photo.plain and size == photo.size and _kind(path) == _kind(photo.path):
+        with whole_file(path) as part:
+            _link(photo.path, part)
+    else:
+        write_image(resize(read_image(photo.path), size)[0], path)
 
 
 def _plan(photo: Photo, name: str, max_side: int) -> WorkingPhoto:
@@ -95,20 +98,13 @@ def _plan(photo: Photo, name: str, max_side: int) -> WorkingPhoto:
     return WorkingPhoto(name, photo.name, size, None if photo.focal is None else photo.focal * scale, photo.camera)
 
 
-def _write(photo: Photo, copy: WorkingPhoto, path: Path) -> None:
-    if path.exists():
-        return
-    if copy.size == photo.size and photo.path.suffix.lower() in KEPT and _is_upright(photo.path):
-        with whole_file(path) as part:
-            shutil.copyfile(photo.path, part)
-        return
-    write_jpeg(resize(read_image(photo.path), copy.size)[0], path)
+def _kind(path: Path) -> str:
+    return path.suffix.lower().replace("jpeg", "jpg")
 
 
-def _is_upright(path: Path) -> bool:
-    """Tell whether an image is stored upright; where its header cannot be read, it is written anew."""
+def _link(source: Path, target: Path) -> None:
+    """Link a file, or copy it to where there are no links between disks."""
     try:
-        with Image.open(path) as image:
-            return bool(image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT and image.mode in ("RGB", "L"))
-    except (OSError, ValueError, SyntaxError):
-        return False
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

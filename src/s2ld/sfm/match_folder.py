@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
-from PIL import ExifTags, Image
-
-from s2ld.data.images import read_image
 from s2ld.errors import S2LDError
 from s2ld.export.colmap import write_database
 from s2ld.export.hloc import check_names, write_hloc
 from s2ld.files import make_folder, whole_file
 from s2ld.sfm.cameras import group_cameras
+from s2ld.sfm.copies import copy_photo
 from s2ld.sfm.folder import JOURNAL, MatcherSettings, MatchJournal, RawMatches, extract_all, match_pairs
 from s2ld.sfm.identity import FolderMatches, IdentitySettings, identify
 from s2ld.sfm.pairs import Pair, all_pairs, listed_pairs, neighbour_pairs, sequential_pairs
-from s2ld.sfm.photos import Photo, PhotoFolder, find_photos
+from s2ld.sfm.photos import PhotoFolder, find_photos
 from s2ld.sfm.retrieval import nearest_images
 from s2ld.sfm.sift import match_by_sift
 
 DATABASE = "database.db"
 REJECTED = "rejected.txt"
-JPEG_QUALITY = 97
 
 
 @dataclass(frozen=True)
@@ -165,45 +159,13 @@ def write_rejected(output: Path, rejected: Sequence[tuple[str, str]]) -> None:
 
 
 def upright_images(folder: PhotoFolder, output: Path) -> Path:
-    """Return a folder in which all photographs are stored upright: their own, or copies and links in `output`/images.
+    """Return a folder in which all photographs are `plain`: their own, or `output`/images with copies and links.
 
     Raises:
         S2LDError: a copy cannot be written.
     """
-    turned = {photo.name for photo in folder.photos if _is_turned(photo)}
-    if not turned:
+    if all(photo.plain for photo in folder.photos):
         return folder.folder
     for photo in folder.photos:
-        path = output / "images" / photo.name
-        if path.exists():
-            continue
-        with whole_file(path) as part:
-            if photo.name in turned:
-                _write_upright(photo, part)
-            else:
-                _link(photo.path, part)
+        copy_photo(photo, output / "images" / photo.name, photo.size)
     return output / "images"
-
-
-def _is_turned(photo: Photo) -> bool:
-    try:
-        with Image.open(photo.path) as image:
-            return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
-    except (OSError, ValueError, SyntaxError):  # a format that only OpenCV reads
-        return False
-
-
-def _write_upright(photo: Photo, path: Path) -> None:
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if photo.path.suffix.lower() in (".jpg", ".jpeg") else []
-    good, data = cv2.imencode(photo.path.suffix, cv2.cvtColor(read_image(photo.path), cv2.COLOR_RGB2BGR), options)
-    if not good:
-        raise S2LDError(f"{photo.path}: cannot be written upright; save it without an EXIF rotation")
-    path.write_bytes(data.tobytes())
-
-
-def _link(source: Path, target: Path) -> None:
-    """Link a file, or copy it to where there are no links between disks."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

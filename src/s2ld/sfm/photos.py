@@ -34,6 +34,8 @@ class Photo:
     """Focal length by EXIF, px; None where it does not tell."""
     camera: str
     """Make, model and focal length by EXIF: photographs of one size that agree in it share a camera; "" is unknown."""
+    plain: bool
+    """Stored upright and not in CMYK: every program reads from the file the pixels that are matched."""
 
 
 @dataclass(frozen=True)
@@ -89,24 +91,24 @@ def _read(path: Path, folder: Path) -> tuple[Photo, str] | str:
     height, width = pixels.shape[:2]
     if min(width, height) < LEAST_SIDE:
         return f"{width} x {height} px; the shorter side must have at least {LEAST_SIDE}"
-    focal, camera = _camera(path, (width, height))
-    photo = Photo(path.relative_to(folder).as_posix(), path, (width, height), focal, camera)
+    photo = Photo(path.relative_to(folder).as_posix(), path, (width, height), *_header(path, (width, height)))
     return photo, hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
-def _camera(path: Path, size: tuple[int, int]) -> tuple[float | None, str]:
-    """Return focal length in px and the camera's description by EXIF."""
+def _header(path: Path, size: tuple[int, int]) -> tuple[float | None, str, bool]:
+    """Return focal length in px and the camera's description by EXIF, and whether the file is plain."""
     try:
         with Image.open(path) as image:
             exif = image.getexif()
             details = exif.get_ifd(ExifTags.IFD.Exif)
+            plain = exif.get(ExifTags.Base.Orientation, 1) == 1 and image.mode != "CMYK"
     except (OSError, ValueError, SyntaxError):
-        return None, ""
+        return None, "", False
     equivalent = _number(details.get(ExifTags.Base.FocalLengthIn35mmFilm))
     length = _number(details.get(ExifTags.Base.FocalLength))
     tags = (exif.get(ExifTags.Base.Make), exif.get(ExifTags.Base.Model))
     parts = [str(tag).strip(" \0") for tag in tags if tag] + [f"{mm:g} mm" for mm in (length, equivalent) if mm]
-    return (equivalent / DIAGONAL_35MM * hypot(*size) if equivalent else None), " ".join(parts)
+    return (equivalent / DIAGONAL_35MM * hypot(*size) if equivalent else None), " ".join(parts), plain
 
 
 def _number(value: object) -> float:

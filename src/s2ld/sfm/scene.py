@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from yacs.config import CfgNode as CN
 
+from s2ld.data.images import write_image
 from s2ld.data.index import SceneIndex, write_index
 from s2ld.data.overlap import measure_pairs
 from s2ld.data.pair_selection import select_pairs
@@ -18,7 +19,6 @@ from s2ld.errors import S2LDError
 from s2ld.mvs.colmap_maps import find_map, read_map, write_map
 from s2ld.mvs.depth_maps import DepthReport, compute_depths, depth_file
 from s2ld.mvs.options import SweepOptions
-from s2ld.sfm.copies import write_jpeg
 from s2ld.sfm.model import RejectedError
 from s2ld.sfm.read_model import ColmapModel
 from s2ld.sfm.undistort import Undistorted, undistort
@@ -101,7 +101,7 @@ def make_scene(scene: SceneInput, work: Work, scratch: Path) -> SceneResult:
     depths = [_read_depth(report.path) for report in reports]
     index = _index(scene.name, flat, depths, work)
     images = [folder / "images" / name for name in flat.model.names]
-    write_jpeg(depth_montage(images, depths), folder / PICTURE)
+    write_image(depth_montage(images, depths), folder / PICTURE)
     write_index(index, index_file(work.out, scene.name))
     return _result(scene, flat, reports, index, damaged)
 

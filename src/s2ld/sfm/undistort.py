@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from s2ld.data.images import UInt8Image, read_image, resize
+from s2ld.data.images import UInt8Image, read_image, resize, write_image
 from s2ld.errors import S2LDError
 from s2ld.sfm.colmap import load_pycolmap
-from s2ld.sfm.copies import jpeg_names, write_jpeg
+from s2ld.sfm.copies import jpeg_names
 from s2ld.sfm.model import RejectedError, SparseModel
 from s2ld.sfm.read_model import ColmapCamera, ColmapImage, ColmapModel
 
@@ -136,7 +136,7 @@ def _write(pixels: UInt8Image, camera: ColmapCamera, target: _Pinhole, path: Pat
         return f"{width} x {height} px, but its camera in the model has {w} x {h}: of another shape"
     if not path.exists():
         small = resize(pixels, target.source_size)[0]
-        write_jpeg(np.asarray(cv2.remap(small, target.sources, _NO_MAP, cv2.INTER_CUBIC), np.uint8), path)
+        write_image(np.asarray(cv2.remap(small, target.sources, _NO_MAP, cv2.INTER_CUBIC), np.uint8), path)
     return ""
 
 

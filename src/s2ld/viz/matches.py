@@ -19,9 +19,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from s2ld.data.images import UInt8Image
-from s2ld.errors import S2LDError
-from s2ld.files import whole_file
+from s2ld.data.images import UInt8Image, write_image
 from s2ld.types import FloatArray
 
 MAX_LINES = 500
@@ -110,7 +108,7 @@ def draw_panels(
         surface.draw()
     picture = np.asarray(surface.buffer_rgba())[..., :3].copy()
     if path is not None:
-        write_picture(path, picture)
+        write_image(picture, path, _QUALITY)
     return picture
 
 
@@ -121,24 +119,6 @@ def choose_lines(values: FloatArray, limit: int) -> NDArray[np.intp]:
     if len(order) <= limit:
         return order
     return np.asarray(order[np.linspace(0, len(order) - 1, limit).round().astype(np.intp)])
-
-
-def write_picture(path: str | Path, picture: UInt8Image) -> None:
-    """Write (H, W, 3) RGB to a .png, .jpg or other file that OpenCV encodes.
-
-    Raises:
-        S2LDError: the suffix is unknown or the file cannot be written.
-    """
-    path = Path(path)
-    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    try:
-        done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    except cv2.error:
-        done, data = False, np.zeros(0, np.uint8)
-    if not done:
-        raise S2LDError(f"{path}: cannot write a picture of this kind; use .png or .jpg")
-    with whole_file(path) as part:
-        part.write_bytes(data.tobytes())
 
 
 @dataclass(frozen=True)
