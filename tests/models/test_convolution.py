@@ -15,14 +15,9 @@ SIDES = [(16, 12), (17, 9), (3, 5), (1, 1), (30, 7)]
 
 
 @pytest.fixture
-def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LEAST_CHANNELS", 1)
-    monkeypatch.setattr(module, "LEAST_NUMBERS", 0)
-
-
-@pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """The inputs of every convolution with fewer products."""
+    """The inputs of every convolution with fewer products, from maps of the same size on with any number of threads."""
+    monkeypatch.setattr(module, "LEAST_NUMBERS", 2**18 // torch.get_num_threads())
     seen: list[Tensor] = []
     real = module._convolve
 
@@ -32,6 +27,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
     monkeypatch.setattr(module, "_convolve", counted)
     return seen
+
+
+@pytest.fixture
+def always(calls: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not calls
+    monkeypatch.setattr(module, "LEAST_CHANNELS", 1)
+    monkeypatch.setattr(module, "LEAST_NUMBERS", 0)
 
 
 def layer(in_dim: int, out_dim: int, bias: bool = False, dtype: torch.dtype = torch.float64) -> Conv3x3:
@@ -70,8 +72,9 @@ def test_outputs_and_gradients_are_those_of_the_plain_convolution(
 @pytest.mark.usefixtures("always")
 def test_gradients_are_those_of_differences() -> None:
     conv, x = layer(2, 3), torch.randn(1, 2, 5, 4, dtype=torch.float64, requires_grad=True)
-    apply = module._MinimalConvolution.apply
-    assert torch.autograd.gradcheck(apply, (x, conv.weight, torch.randn(3, dtype=torch.float64, requires_grad=True)))
+    assert torch.autograd.gradcheck(
+        module.convolve_3x3, (x, conv.weight, torch.randn(3, dtype=torch.float64, requires_grad=True))
+    )
 
 
 @pytest.mark.usefixtures("always")

@@ -28,10 +28,11 @@ def runs_of(module: nn.Module) -> list[nn.Module]:
     return runs
 
 
+@pytest.mark.parametrize("keep_products", [True, False])
 @pytest.mark.parametrize("training", [True, False])
-def test_gradients_and_statistics_are_those_of_one_run(training: bool) -> None:
+def test_gradients_and_statistics_are_those_of_one_run(training: bool, keep_products: bool) -> None:
     plain, again = block().train(training), block().train(training)
-    recompute(again)
+    recompute(again, keep_products)
     runs = runs_of(again.conv1)
     x, y = images(), images()
     for _ in range(2):  # statistics of a second step rest on those of the first
@@ -49,7 +50,7 @@ def test_gradients_and_statistics_are_those_of_one_run(training: bool) -> None:
 
 def test_nothing_runs_twice_without_gradients() -> None:
     module = block()
-    recompute(module)
+    recompute(module, keep_products=True)
     runs = runs_of(module.conv1)
     with torch.no_grad():
         module(images())
@@ -59,7 +60,7 @@ def test_nothing_runs_twice_without_gradients() -> None:
 def test_a_copy_has_its_own_weights_and_all_names_stay() -> None:
     module = block()
     names = list(module.state_dict())
-    recompute(module)
+    recompute(module, keep_products=True)
     copy = deepcopy(module)
     assert list(copy.state_dict()) == names
     with torch.no_grad():

@@ -46,14 +46,10 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in_dim, H, W) → (N, out_dim, H/stride, W/stride)."""
-        result: Tensor
-        if self._fits(input) and torch.compiler.is_dynamo_compiling():
-            result = _one_operator(input, self.weight, self.bias)
-        elif self._fits(input) and _pays(input, self.weight):
-            result = _MinimalConvolution.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        else:
-            result = super().forward(input)
-        return result
+        # a compiled graph must not depend on the number of threads: there the operator itself looks
+        if self._fits(input) and (torch.compiler.is_dynamo_compiling() or _pays(input, self.weight)):
+            return convolve_3x3(input, self.weight, self.bias)  # type: ignore[no-any-return]
+        return super().forward(input)
 
     def _fits(self, x: Tensor) -> bool:
         exporting = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
@@ -73,22 +69,35 @@ def _pays(x: Tensor, weight: Tensor) -> bool:
     return min(weight.shape[:2]) * x.shape[2] * x.shape[3] >= LEAST_NUMBERS * torch.get_num_threads()
 
 
-class _MinimalConvolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+@torch.library.custom_op("s2ld::convolve_3x3", mutates_args=())
+def convolve_3x3(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(N, C, H, W), (O, C, 3, 3), (O,) → (N, O, H, W), channels last: one operator for compilers and checkpoints."""
+    if _pays(x, weight):
         return _convolve(x, weight, bias)
+    return F.conv2d(x, weight, bias, padding=1).contiguous(memory_format=torch.channels_last)
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        for_x, for_weight, for_bias = ctx.needs_input_grad
-        return (
-            _convolve(grad, weight.flip(2, 3).transpose(0, 1), None) if for_x else None,
-            _weight_gradient(x, grad) if for_weight else None,
-            grad.sum((0, 2, 3)) if for_bias else None,
-        )
+
+@convolve_3x3.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    n, _, height, width = x.shape
+    return x.new_empty(n, height, width, len(weight)).permute(0, 3, 1, 2)
+
+
+def _keep_for_gradient(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    x, weight = ctx.saved_tensors
+    for_x, for_weight, for_bias = ctx.needs_input_grad
+    return (
+        _convolve(grad, weight.flip(2, 3).transpose(0, 1), None) if for_x else None,
+        _weight_gradient(x, grad) if for_weight else None,
+        grad.sum((0, 2, 3)) if for_bias else None,
+    )
+
+
+convolve_3x3.register_autograd(_gradient, setup_context=_keep_for_gradient)
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -112,20 +121,6 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             if whole is not rows:
                 rows.copy_(whole[: len(rows)])
     return out.permute(0, 3, 1, 2)
-
-
-@torch.library.custom_op("s2ld::convolve_3x3", mutates_args=())
-def _one_operator(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """What compiled graphs call, which do not look into it; without a gradient."""
-    if _pays(x, weight):
-        return _convolve(x, weight, bias)
-    return F.conv2d(x, weight, bias, padding=1).contiguous(memory_format=torch.channels_last)
-
-
-@_one_operator.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    n, _, height, width = x.shape
-    return x.new_empty(n, height, width, len(weight)).permute(0, 3, 1, 2)
 
 
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:

@@ -8,21 +8,49 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint, noop_context_fn
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+
+from s2ld.models.attention import EncoderLayer
+from s2ld.models.convolution import convolve_3x3
+
+Contexts = tuple[AbstractContextManager[None], AbstractContextManager[None]]
 
 
-def recompute(module: nn.Module) -> None:
-    """Let `module` keep its inputs only and run once more on the way back, where gradients are recorded.
+def save_memory(network: nn.Module) -> None:
+    """Let the largest parts of an `S2LD` keep less for the gradient.
 
-    Its names, weights and buffers stay as they are: running statistics of batch norms take in each batch once.
+    Stages of the backbone and layers of the fine transformer keep convolutions and products only, which costs little
+    time. Layers of the coarse transformer keep their inputs only: for them alone the products are worth their memory,
+    where the peak lies.
     """
-    module.forward = partial(_run, module)
+    for child in network.get_submodule("backbone").children():
+        if isinstance(child, nn.Sequential):
+            recompute(child, keep_products=True)
+    for name, module in network.named_modules():
+        if isinstance(module, EncoderLayer):
+            recompute(module, keep_products=not name.startswith("s2ld_coarse"))
+            for part in module.mlp:
+                if isinstance(part, nn.ReLU):
+                    part.inplace = False  # before it there is a product
+
+
+def recompute(module: nn.Module, keep_products: bool) -> None:
+    """Let `module` run once more on the way back, where gradients are recorded, instead of keeping what it computes.
+
+    Names, weights and buffers stay as they are: running statistics of batch norms take in each batch once.
+
+    Args:
+        module: draws no random numbers.
+        keep_products: keep outputs of convolutions and matrix products, beside the inputs, and do not repeat these;
+            nothing in the module may change such an output in place.
+    """
+    module.forward = partial(_run, module, keep_products)
 
 
 def recomputed(
     function: Callable[..., Tensor],
     *inputs: Tensor | None,
-    contexts: Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]] = noop_context_fn,
+    contexts: Callable[[], Contexts] = lambda: (nullcontext(), nullcontext()),
 ) -> Tensor:
     """Return `function(*inputs)`, of which autograd keeps the inputs only; it must draw no random numbers.
 
@@ -37,18 +65,28 @@ def recomputed(
     return result
 
 
-def _run(module: nn.Module, *inputs: Tensor | None) -> Tensor:
-    # of the class, since the instance's is this
-    forward = partial(type(module).forward, module)
-    return recomputed(forward, *inputs, contexts=lambda: (nullcontext(), _buffers_kept(module)))
+def _run(module: nn.Module, keep_products: bool, *inputs: Tensor | None) -> Tensor:
+    forward = partial(type(module).forward, module)  # of the class, since the instance's is this
+    return recomputed(forward, *inputs, contexts=partial(_contexts, module, keep_products))
+
+
+def _contexts(module: nn.Module, keep_products: bool) -> Contexts:
+    first: AbstractContextManager[None] = nullcontext()
+    second: AbstractContextManager[None] = nullcontext()
+    if keep_products:
+        aten = torch.ops.aten
+        kept = [aten.mm.default, aten.addmm.default, aten.convolution.default, convolve_3x3._opoverload]
+        first, second = create_selective_checkpoint_contexts(kept)  # type: ignore[no-untyped-call]
+    return first, _second(module, second)
 
 
 @contextmanager
-def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Undo what happens to the buffers."""
+def _second(module: nn.Module, context: AbstractContextManager[None]) -> Iterator[None]:
+    """The second run, after which the buffers are as before."""
     before = [buffer.clone() for buffer in module.buffers()]
     try:
-        yield
+        with context:
+            yield
     finally:
         for buffer, value in zip(module.buffers(), before, strict=True):
             buffer.copy_(value)

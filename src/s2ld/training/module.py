@@ -18,11 +18,9 @@ from torch.optim import Optimizer
 from s2ld.config import CN, config_to_text
 from s2ld.errors import S2LDError
 from s2ld.evaluation.estimators import OpenCVRansac, build_homography_estimator
-from s2ld.models.attention import EncoderLayer
 from s2ld.models.checkpoint import CONFIG_KEY
-from s2ld.models.layers import BasicBlock
 from s2ld.models.network import S2LD
-from s2ld.models.recomputing import recompute
+from s2ld.models.recomputing import save_memory
 from s2ld.training.confidences import sparse_stage
 from s2ld.training.ema import WeightAverage
 from s2ld.training.losses import detector_losses, matching_losses
@@ -67,8 +65,8 @@ class S2LDModule(pl.LightningModule):
         for module in self.matcher.modules():
             if isinstance(module, nn.ReLU | nn.LeakyReLU):  # always behind a layer of its own
                 module.inplace = True
-            elif config.TRAIN.CHECKPOINT and isinstance(module, EncoderLayer | BasicBlock):
-                recompute(module)
+        if config.TRAIN.CHECKPOINT:
+            save_memory(self.matcher)
         self._frozen = _frozen_modules(self.matcher, config.TRAIN)
         for module in self._frozen:
             module.requires_grad_(False)
