@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from s2ld.evaluation.stages import Stage, measure_rates, measure_stages, stage_table
+from s2ld.models import convolution
 
 
 def test_stages_of_the_paper_configuration_and_their_operations() -> None:
@@ -27,3 +28,10 @@ def test_table_adds_up() -> None:
 
 def test_rates_are_of_this_processor() -> None:
     assert all(0.1 < rate < 1e5 for rate in measure_rates("fp32", 1).values())
+
+
+def test_operations_are_those_of_the_definition_where_fewer_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = measure_stages("fp32", (64, 64), 8, 1)
+    monkeypatch.setattr(convolution, "LEAST_NUMBERS", 0)
+    fewer = measure_stages("fp32", (64, 64), 8, 1)
+    assert [stage.gflop for stage in fewer] == [stage.gflop for stage in plain]

@@ -81,7 +81,7 @@ def _train() -> CN:
     c.EMA_DECAY = 0.999  # of the averaged weights that are validated and shipped; 0 switches it off
     c.PRECISION = "32-true"  # Lightning's name: 32-true | bf16-mixed | 16-mixed
     c.CHANNELS_LAST = True  # memory format of images and convolutions
-    c.CHECKPOINT = False  # transformer layers and residual blocks run again on the way back: less memory, more time
+    c.CHECKPOINT = False  # all but the largest products runs again on the way back: less memory, more time
     c.CHECKPOINT_EVERY = 1000  # optimiser steps
     c.VALIDATE_EVERY = 1000  # optimiser steps
     c.LOG_EVERY = 20  # optimiser steps
