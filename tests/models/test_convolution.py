@@ -14,10 +14,20 @@ from s2ld.models.inference import for_inference
 SIDES = [(16, 12), (17, 9), (3, 5), (1, 1), (30, 7)]
 
 
+@pytest.fixture(autouse=True)
+def as_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEAST_NUMBERS", module.LEAST_NUMBERS // torch.get_num_threads())
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEAST_CHANNELS", 1)
+    monkeypatch.setattr(module, "LEAST_NUMBERS", 0)
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """The inputs of every convolution with fewer products, from maps of the same size on with any number of threads."""
-    monkeypatch.setattr(module, "LEAST_NUMBERS", 2**18 // torch.get_num_threads())
+    """The inputs of every convolution with fewer products."""
     seen: list[Tensor] = []
     real = module._convolve
 
@@ -27,13 +37,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
     monkeypatch.setattr(module, "_convolve", counted)
     return seen
-
-
-@pytest.fixture
-def always(calls: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not calls
-    monkeypatch.setattr(module, "LEAST_CHANNELS", 1)
-    monkeypatch.setattr(module, "LEAST_NUMBERS", 0)
 
 
 def layer(in_dim: int, out_dim: int, bias: bool = False, dtype: torch.dtype = torch.float64) -> Conv3x3:
