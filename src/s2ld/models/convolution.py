@@ -98,6 +98,8 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Ten
 
 
 convolve_3x3.register_autograd(_gradient, setup_context=_keep_for_gradient)
+OPERATOR = torch.ops.s2ld.convolve_3x3.default
+"""`convolve_3x3` as PyTorch's dispatcher knows it."""
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from s2ld.models.attention import EncoderLayer
-from s2ld.models.convolution import convolve_3x3
+from s2ld.models.convolution import OPERATOR
 
 Contexts = tuple[AbstractContextManager[None], AbstractContextManager[None]]
 
@@ -75,7 +75,7 @@ def _contexts(module: nn.Module, keep_products: bool) -> Contexts:
     second: AbstractContextManager[None] = nullcontext()
     if keep_products:
         aten = torch.ops.aten
-        kept = [aten.mm.default, aten.addmm.default, aten.convolution.default, convolve_3x3._opoverload]
+        kept = [aten.mm.default, aten.addmm.default, aten.convolution.default, OPERATOR]
         first, second = create_selective_checkpoint_contexts(kept)  # type: ignore[no-untyped-call]
     return first, _second(module, second)
 
