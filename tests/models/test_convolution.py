@@ -146,7 +146,7 @@ def test_batch_norms_go_into_it(calls: list[Tensor]) -> None:
 
 
 def test_exported_graphs_hold_one_convolution(calls: list[Tensor]) -> None:
-    exported = torch.export.export(Conv3x3(96, 96).eval(), (torch.randn(1, 96, 64, 48),))
+    exported = torch.export.export(Conv3x3(96, 96).eval(), (torch.randn(1, 96, 64, 48),), strict=False)
     assert not calls
     assert [str(node.target) for node in exported.graph.nodes if node.op == "call_function"] == ["aten.conv2d.default"]
 

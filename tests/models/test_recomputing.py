@@ -82,7 +82,7 @@ def test_of_a_function_its_inputs_alone_are_kept() -> None:
     x = images()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         y = recomputed(lambda x: x.exp().sin().exp(), x)
-    assert [id(tensor) for tensor in kept] == [id(x)]
+    assert [id(tensor) for tensor in kept if tensor.numel()] == [id(x)]  # torch 2.6 keeps an empty one too
     y.sum().backward()
     expected = images()
     expected.exp().sin().exp().sum().backward()
