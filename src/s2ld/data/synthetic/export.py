@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.config import CN
-from s2ld.data.images import UInt8Image
+from s2ld.data.images import write_image
 from s2ld.data.index import SceneIndex, write_index
 from s2ld.data.synthetic.cameras import draw_first, draw_second, known_points, visible_share
 from s2ld.data.synthetic.draw import draw_scene
@@ -19,8 +18,6 @@ from s2ld.data.synthetic.render import Atlas, Rendered, render_views
 from s2ld.data.synthetic.scene import Array, Camera, Scene
 from s2ld.data.textures import TextureBank
 from s2ld.errors import S2LDError
-
-JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
@@ -108,11 +105,7 @@ def _write_scene(root: Path, name: str, scene: Scene, cameras: list[Camera], con
 
 
 def _write_view(view: Rendered, image: Path, depth: Path) -> None:
-    rgb: UInt8Image = view.image[0].cpu().numpy()
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise S2LDError(f"{image}: this OpenCV cannot encode JPEG")
-    image.write_bytes(data.tobytes())
+    write_image(view.image[0].cpu().numpy(), image)
     with h5py.File(depth, "w") as file:
         file.create_dataset("depth", data=view.depth[0].cpu().numpy(), compression="gzip")
 
