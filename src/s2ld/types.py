@@ -217,6 +217,27 @@ class FineMatches(Rows):
 
 
 @dataclass(frozen=True)
+class Candidates(Rows):
+    """Matches that a consensus judges, with what it sees of each."""
+
+    batch: Tensor
+    """(M,) int64, pair in the batch, ascending."""
+    points0: Tensor
+    """(M, 2) resized px of image 0."""
+    points1: Tensor
+    """(M, 2) resized px of image 1, refined."""
+    evidence: Tensor
+    """(M, 4) what the stages before say of a match: see `s2ld.models.consensus.gather_candidates`."""
+    descriptors0: Tensor
+    """(M, C) coarse descriptors."""
+    descriptors1: Tensor
+    """(M, C)."""
+
+    def __len__(self) -> int:
+        return self.batch.shape[0]
+
+
+@dataclass(frozen=True)
 class Prediction(Movable):
     """All that the network says of a batch of pairs."""
 

@@ -47,6 +47,13 @@ def _model() -> CN:
     c.FINE.LAYERS = ["self", "cross"]  # transformer
     c.FINE.HEADS = 8  # transformer
     c.FINE.ATTENTION = "linear"  # transformer: linear | full
+    c.CONSENSUS = CN()
+    c.CONSENSUS.ENABLED = False  # candidates judge each other; MATCH.THRESHOLD then cuts the probability of being right
+    c.CONSENSUS.FLOOR = 0.003  # smallest coarse confidence of a candidate
+    c.CONSENSUS.CANDIDATES = 2000  # of a pair at most, the most confident ones
+    c.CONSENSUS.NEIGHBOURS = 12  # nearest candidates that each one hears, in either image
+    c.CONSENSUS.ROUNDS = 3  # of messages
+    c.CONSENSUS.HIDDEN_DIM = 48  # channels of a candidate
     c.DESCRIPTORS = False  # also return the coarse + fine descriptors of the matched points
     c.SCORE_FILTER = CN()
     c.SCORE_FILTER.ENABLED = False  # drop matches whose keypoint score is low
