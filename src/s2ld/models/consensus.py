@@ -53,9 +53,6 @@ class Consensus(nn.Module):
 
     def forward(self, candidates: Candidates, pairs: int) -> Tensor:
         """Judge M candidates of a batch of `pairs` pairs → (M,) logit of the probability that a candidate is right."""
-        if not len(candidates):
-            nothing: Tensor = self.head(self.head[0].weight.new_zeros(0, self.head[0].in_features))[:, 0]
-            return nothing
         table = PaddedRows(candidates.batch, pairs)
         logits = self.judge(
             table.padded(candidates.points0),
@@ -112,7 +109,7 @@ class Neighbourhood:
     """
 
     def __init__(self, points: Tensor, valid: Tensor, most: int, both: tuple[Tensor, Tensor]) -> None:
-        n, count = valid.shape
+        count = valid.shape[1]
         k = min(most, max(count - 1, 1))
         with torch.no_grad():
             distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
@@ -196,10 +193,11 @@ class PaddedRows:
     """
 
     def __init__(self, batch: Tensor, pairs: int) -> None:
-        count = torch.bincount(batch, minlength=pairs)
+        count = batch.new_zeros(pairs).index_add(0, batch, torch.ones_like(batch))
         self._batch = batch
         self._place = torch.arange(len(batch), device=batch.device) - (count.cumsum(0) - count)[batch]
-        longest = len(batch) if pairs == 1 else int(count.max())
+        # a row at least: without candidates the network still runs, so that no parameter is without a gradient
+        longest = max(len(batch) if pairs == 1 else int(count.max()), 1)
         self.valid = torch.arange(longest, device=batch.device) < count[:, None]
         """(N, P) bool."""
 

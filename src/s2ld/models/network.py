@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -9,11 +11,12 @@ from s2ld.config import CN
 from s2ld.errors import S2LDError
 from s2ld.models.attention import LocalFeatureTransformer, positional_encoding
 from s2ld.models.backbones import build_backbone
-from s2ld.models.correlation import CorrelationMatching, verified
+from s2ld.models.consensus import Consensus, gather_candidates
+from s2ld.models.correlation import CorrelationMatching, verified, verify
 from s2ld.models.detector import FeatureAdjuster, build_detector
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
 from s2ld.models.sparse_entries import Entries
-from s2ld.models.sparse_matching import SparseMatching, filter_by_score
+from s2ld.models.sparse_matching import SparseMatching, filter_by_score, most_confident, rows_by_score
 from s2ld.types import (
     CoarseMatches,
     EncodedPair,
@@ -57,6 +60,23 @@ class S2LD(nn.Module):
             self.local_dense = LocalDenseMatching(fine.WINDOW, fine.WINDOW_MODE, self.fine_stride)
         else:
             raise S2LDError(f"MODEL.FINE.TYPE is {fine.TYPE!r}; use transformer or correlation")
+        self.consensus: Consensus | None = None
+        if config.CONSENSUS.ENABLED:
+            self.consensus = Consensus(config.CONSENSUS, coarse_dim)
+            self._threshold = self.sparse_matching.threshold  # of what the consensus says
+            self.sparse_matching.threshold = float(config.CONSENSUS.FLOOR)
+
+    @property
+    def threshold(self) -> float:
+        """Confidence that a match must exceed; with a consensus the sparse stage keeps a floor of its own."""
+        return self.sparse_matching.threshold if self.consensus is None else self._threshold
+
+    @threshold.setter
+    def threshold(self, threshold: float) -> None:
+        if self.consensus is None:
+            self.sparse_matching.threshold = threshold
+        else:
+            self._threshold = threshold
 
     @property
     def window_radius_px(self) -> float:
@@ -85,12 +105,39 @@ class S2LD(nn.Module):
             coarse = self.select(confidence, encoded, mask0, mask1)
         else:
             coarse = self.match(encoded, mask0, mask1)
+        if self.consensus is not None:
+            return Prediction(encoded, confidence, *self._agreed(encoded, coarse, self.refine(encoded, coarse)))
         if self.config.SCORE_FILTER.ENABLED:
             score = _gather_scores(encoded.keypoints0, coarse)
             coarse = filter_by_score(coarse, score, encoded.coarse0.shape[0], self.config.SCORE_FILTER)
-        least = self.sparse_matching.threshold
-        coarse, fine = verified(coarse, self.refine(encoded, coarse), self.config.FINE.THRESHOLD, least)
+        coarse, fine = verified(
+            coarse, self.refine(encoded, coarse), self.config.FINE.THRESHOLD, self.sparse_matching.threshold
+        )
         return Prediction(encoded, confidence, coarse, fine)
+
+    def candidates(
+        self, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None
+    ) -> tuple[CoarseMatches, FineMatches]:
+        """Return all that the consensus judges, refined, before any cut; masks (N, h, w).
+
+        Their coarse confidence is that of the sparse stage and not differentiable.
+        """
+        coarse = self.match(encoded, mask0, mask1)
+        return coarse, self.refine(encoded, coarse)
+
+    def judge(self, encoded: EncodedPair, coarse: CoarseMatches, fine: FineMatches) -> tuple[Tensor, Tensor]:
+        """Return the confidence (M,) of refined matches, and (M,) bool, which of them are matches of `forward`.
+
+        With a consensus it is the probability that it gives; else the coarse confidence, by which a correlating fine
+        stage multiplies its own. The score filter is left out.
+        """
+        if self.consensus is not None:
+            candidates = gather_candidates(encoded, coarse, fine)
+            probability = torch.sigmoid(self.consensus(candidates, len(encoded.coarse0)))
+            return probability, probability > self.threshold
+        if fine.correlation is not None:
+            return verify(coarse, fine.correlation, self.config.FINE.THRESHOLD, self.threshold)
+        return coarse.confidence, coarse.confidence > self.threshold
 
     def encode(self, images0: ImageBatch, images1: ImageBatch) -> EncodedPair:
         """Backbone, detector, adjuster and coarse transformer; the backbone takes both images at once where it pays."""
@@ -132,18 +179,41 @@ class S2LD(nn.Module):
     ) -> CoarseMatches:
         """Return what `select` picks of `confidence`, from all its entries above a floor; masks (N, h, w)."""
         grids = _grid(encoded.features0), _grid(encoded.features1)
-        return self.sparse_matching.select_entries(entries, len(encoded.coarse0), *grids, mask0, mask1)
+        found = self.sparse_matching.select_entries(entries, len(encoded.coarse0), *grids, mask0, mask1)
+        return self._foremost(found, encoded)
 
     def select(
         self, confidence: Tensor, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None
     ) -> CoarseMatches:
-        """Matches above the threshold, mutual nearest, off the border; masks (N, h, w)."""
-        return self.sparse_matching.select(confidence, _grid(encoded.features0), _grid(encoded.features1), mask0, mask1)
+        """Matches above the threshold, mutual nearest, off the border; masks (N, h, w).
+
+        With a consensus, its candidates: those above the floor, the most confident ones of each pair.
+        """
+        grids = _grid(encoded.features0), _grid(encoded.features1)
+        return self._foremost(self.sparse_matching.select(confidence, *grids, mask0, mask1), encoded)
 
     def match(self, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None) -> CoarseMatches:
         """Return what `select` picks of `confidence`, faster and not differentiable; masks (N, h, w)."""
         grids = _grid(encoded.features0), _grid(encoded.features1)
-        return self.sparse_matching.match(encoded.coarse0, encoded.coarse1, *grids, mask0, mask1)
+        found = self.sparse_matching.match(encoded.coarse0, encoded.coarse1, *grids, mask0, mask1)
+        return self._foremost(found, encoded)
+
+    def _agreed(
+        self, encoded: EncodedPair, coarse: CoarseMatches, fine: FineMatches
+    ) -> tuple[CoarseMatches, FineMatches]:
+        """Keep the candidates that the consensus holds for right, and of these those of a good score."""
+        probability, right = self.judge(encoded, coarse, fine)
+        keep = right.nonzero()[:, 0]
+        coarse, fine = replace(coarse, confidence=probability).at(keep), fine.at(keep)
+        if not self.config.SCORE_FILTER.ENABLED:
+            return coarse, fine
+        keep = rows_by_score(coarse.batch, fine.score, encoded.coarse0.shape[0], self.config.SCORE_FILTER)
+        return coarse.at(keep), fine.at(keep)
+
+    def _foremost(self, matches: CoarseMatches, encoded: EncodedPair) -> CoarseMatches:
+        if self.consensus is None:
+            return matches
+        return most_confident(matches, len(encoded.coarse0), self.config.CONSENSUS.CANDIDATES)
 
     def refine(self, encoded: EncodedPair, matches: CoarseMatches) -> FineMatches:
         """Refine any number of matches, none included; without gradients some at a time, which bounds the memory."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from s2ld.matcher import Matcher, joined_features, to_image_px, to_numpy
-from s2ld.models.correlation import verify
 from s2ld.sfm.keypoints import ImageKeypoints, PairMatches
 from s2ld.types import CoarseMatches, EncodedPair, Extracted, FineMatches
 
@@ -86,11 +85,7 @@ class KeypointMatcher(Matcher):
     def _refine(self, encoded: EncodedPair, coarse: CoarseMatches) -> tuple[Tensor, Tensor]:
         """Return where keypoints 0 are in image 1, (M, 2) resized px, NaN with confidence 0 where not believed."""
         fine: FineMatches = self.model.refine(encoded, coarse)
-        if fine.correlation is None:
-            return fine.points1, coarse.confidence
-        config = self.model.config
-        threshold = self.model.sparse_matching.threshold
-        confidence, right = verify(coarse, fine.correlation, config.FINE.THRESHOLD, threshold)
+        confidence, right = self.model.judge(encoded, coarse, fine)
         return fine.points1.masked_fill(~right[:, None], torch.nan), confidence * right
 
 
