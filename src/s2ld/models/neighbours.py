@@ -17,7 +17,7 @@ EDGE = 8  # numbers of an edge
 FIT = 5  # numbers of a neighbourhood's affine fit
 FAR = 1e9  # px: where padding lies
 GROUP = 4  # values of which the least stands for all, in the search for the smallest
-ROWS = 128  # candidates whose neighbours are searched at a time: some MiB of distances
+ROWS = 256  # candidates whose neighbours are searched at a time: some MiB of distances
 EPS = 1e-6
 
 
@@ -108,17 +108,17 @@ def nearest(points: Tensor, valid: Tensor | None, k: int) -> tuple[Tensor, Tenso
     return torch.where(known, index, index[:, :1]).clamp(max=count - 1), known
 
 
-def _smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k smallest of (N, R, C) values in each row, (N, R, k), ascending, and where they are.
+def _smallest(values: Tensor, k: int, ordered: bool = True) -> tuple[Tensor, Tensor]:
+    """Return the k smallest of (N, R, C) values in each row, (N, R, k), ascending where ordered, and where they are.
 
     They are in the groups of the k smallest minima, which are found first: a minimum is far cheaper than an order.
     """
     if values.shape[2] <= GROUP * k or values.shape[2] % GROUP:
-        return values.topk(k, largest=False)
+        return values.topk(k, largest=False, sorted=ordered)
     grouped = values.view(*values.shape[:2], GROUP, -1)
-    _, group = _smallest(grouped.amin(2), k)
+    _, group = _smallest(grouped.amin(2), k, ordered=False)
     few = grouped.gather(3, group[:, :, None].expand(-1, -1, GROUP, -1)).flatten(2)
-    least, place = few.topk(k, largest=False)
+    least, place = few.topk(k, largest=False, sorted=ordered)
     return least, place // k * grouped.shape[3] + group.gather(2, place % k)
 
 
