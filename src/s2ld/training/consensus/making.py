@@ -60,6 +60,8 @@ def candidate_data(source: CachedCandidates, config: CN) -> PairDataModule:
     """
     if config.DATA.OVERFIT_PAIRS:
         raise S2LDError("TRAIN.STAGE consensus has no DATA.OVERFIT_PAIRS; set it to 0")
+    if not config.TRAIN.INIT_WEIGHTS:
+        raise S2LDError("TRAIN.STAGE consensus learns on what a trained network finds; set TRAIN.INIT_WEIGHTS")
 
     def prepare(trainer: pl.Trainer) -> None:
         network: S2LD = trainer.lightning_module.averaged  # type: ignore[assignment]
