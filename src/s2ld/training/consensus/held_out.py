@@ -11,12 +11,9 @@ import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_average_precision,
-    binary_calibration_error,
-    binary_precision_recall_curve,
-)
+from torchmetrics.functional.classification import binary_average_precision, binary_precision_recall_curve
 
+from s2ld.evaluation.calibration import reliability
 from s2ld.models.consensus import Consensus
 from s2ld.models.network import S2LD
 from s2ld.training.consensus.candidates import LabelledPair, collate_candidates
@@ -25,7 +22,6 @@ from s2ld.training.consensus.source import CachedCandidates
 
 RECALLS = (0.5, 0.8)
 """At which precision is measured."""
-BINS = 15  # of the calibration error
 
 
 class HeldOutCandidates(Callback):
@@ -78,5 +74,5 @@ def measures_of(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "loss": float(F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))),
         "average_precision": float(binary_average_precision(probability, right)),
         **{f"precision_at_{100 * level:g}": float(precision[recall >= level].max()) for level in RECALLS},
-        "calibration_error": float(binary_calibration_error(probability, right, BINS)),
+        "calibration_error": reliability(probability.cpu().numpy(), right.bool().cpu().numpy()).error,
     }
