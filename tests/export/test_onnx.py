@@ -20,7 +20,7 @@ from s2ld.pretrained import resolve
 from s2ld.types import ImageBatch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from tiny_networks import tiny_network
+from tiny_networks import LITE_PARTS, tiny_network
 
 Pair = tuple[Tensor, Tensor]
 
@@ -38,6 +38,19 @@ def lite() -> S2LD:
     return load_model(resolve("s2ld-lite"))[0]
 
 
+def tiny_consensus(candidates: int = 120) -> S2LD:
+    """Of whose candidates about half exceed the threshold; the others are judged and dropped."""
+    network = tiny_network(
+        "MODEL.CONSENSUS.ENABLED", "True", "MODEL.CONSENSUS.FLOOR", "0.0", "MODEL.CONSENSUS.CANDIDATES",
+        str(candidates), "MODEL.CONSENSUS.HIDDEN_DIM", "16", "MODEL.MATCH.BORDER", "0", *LITE_PARTS,
+    )  # fmt: skip
+    assert network.consensus is not None
+    with torch.no_grad():
+        network.consensus.head[2].weight.mul_(20)
+    network.threshold = 0.5
+    return network
+
+
 def matches_of(network: S2LD, images: Pair) -> Tensor:
     """(M, 6) by falling confidence: what the network itself says."""
     with torch.inference_mode():
@@ -47,10 +60,13 @@ def matches_of(network: S2LD, images: Pair) -> Tensor:
     return table[confidence.argsort(descending=True)]
 
 
-@pytest.mark.parametrize("name", ["dual_softmax", "sinkhorn", "s2ld-lite"])
+@pytest.mark.parametrize("name", ["dual_softmax", "sinkhorn", "s2ld-lite", "consensus"])
 def test_rows_are_the_matches_of_the_network(name: str, lite: S2LD) -> None:
     images = pair(128, 96)
-    network = lite if name == "s2ld-lite" else tiny_network("MODEL.MATCH.TYPE", name, "MODEL.MATCH.BORDER", "0")
+    if name == "consensus":
+        network = tiny_consensus()
+    else:
+        network = lite if name == "s2ld-lite" else tiny_network("MODEL.MATCH.TYPE", name, "MODEL.MATCH.BORDER", "0")
     expected = matches_of(network, images)
     assert len(expected) > 8
     with torch.no_grad():
@@ -104,6 +120,24 @@ def any_size(lite: S2LD) -> tuple[bytes, FixedMatches]:
         pytest.importorskip(name)
     model = FixedMatches(lite, 150)
     return export_onnx(model, None, {"colour": "grey"}), model
+
+
+@pytest.fixture(scope="module")
+def agreeing() -> tuple[bytes, FixedMatches]:
+    """A tiny network with a consensus, for images of any size."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    model = FixedMatches(tiny_consensus(60), 100)
+    return export_onnx(model, None, {}), model
+
+
+@pytest.mark.parametrize("sizes", [((128, 96), (128, 96)), ((48, 40), (120, 160))])
+def test_the_consensus_of_any_size(agreeing: tuple[bytes, FixedMatches], sizes: tuple[tuple[int, int], ...]) -> None:
+    """In the first all rows are candidates, in the second some are padding, which nobody hears."""
+    image0, image1 = pair(*sizes[0])[0], pair(*sizes[1])[1]
+    agreement = compare(*agreeing, image0, image1)
+    assert agreement.torch >= 5
+    assert agreement.good, agreement
 
 
 @pytest.mark.parametrize("sizes", [((128, 96), (128, 96)), ((96, 144), (96, 144)), ((160, 120), (120, 160))])
