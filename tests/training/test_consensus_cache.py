@@ -136,6 +136,14 @@ def test_pairs_of_another_network_in_the_journal_are_refused_too(tmp_path: Path)
         complete_cache(path, {"weights": "b"}, PAIRS, lambda _: [])
 
 
+def test_a_setting_that_a_cache_does_not_know_counts_as_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "candidates.h5"
+    assert complete_cache(path, {"weights": "a"}, 0, lambda _: [])
+    assert not complete_cache(path, {"weights": "a", "MODEL.MATCH.BORDER": 2}, 0, lambda _: [])
+    with pytest.raises(S2LDError, match=r"with other MODEL\.MATCH\.BORDER"):
+        complete_cache(path, {"weights": "a", "MODEL.MATCH.BORDER": 1}, 0, lambda _: [])
+
+
 def test_what_is_no_cache_is_named(tmp_path: Path) -> None:
     config, path = tiny(tmp_path), tmp_path / "candidates.h5"
     path.write_text("something else")

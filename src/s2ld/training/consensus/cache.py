@@ -16,6 +16,7 @@ import h5py
 import torch
 from torch import Tensor
 
+from s2ld.config import defaults, value_of
 from s2ld.errors import S2LDError
 from s2ld.evaluation.journal import Journal, read_title
 from s2ld.files import whole_file
@@ -31,7 +32,9 @@ HEADER = "header"
 MOST_CHANGES = 3  # that are named of a stale cache
 
 Header = dict[str, Any]
-"""What candidates depend on, plain values by name: caches with equal headers hold the same candidates."""
+"""What candidates depend on: config keys and their values, and more by other names. Caches with equal headers hold the
+same candidates.
+"""
 
 
 def complete_cache(path: Path, header: Header, pairs: int, make: Callable[[int], Iterable[CandidatePair]]) -> bool:
@@ -85,13 +88,23 @@ def read_pair(path: Path, number: int) -> CandidatePair:
 
 
 def _refuse_another(path: Path, old: Header, new: Header) -> None:
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    changed = [key for key in sorted(old.keys() | new.keys()) if _setting(old, key) != _setting(new, key)]
     if changed:
         more = f" and {len(changed) - MOST_CHANGES} more" if len(changed) > MOST_CHANGES else ""
         raise S2LDError(
             f"{path}: these candidates were made with other {', '.join(changed[:MOST_CHANGES])}{more}; delete it, "
             "or set TRAIN.CANDIDATES.CACHE to another"
         )
+
+
+def _setting(header: Header, key: str) -> Any:
+    """Return a value of a header; a setting that was not known yet, when it was written, had the default's effect."""
+    if key in header:
+        return header[key]
+    try:
+        return value_of(defaults(), key)
+    except KeyError:
+        return None
 
 
 def _read_header(path: Path) -> Header:
