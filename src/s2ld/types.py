@@ -284,6 +284,7 @@ class LossTerms(Movable):
     repeatability: Tensor
     score: Tensor
     regulariser: Tensor
+    consensus: Tensor
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     write_report(folder, scores, protocol, sweep)
     _draw_pairs(folder, source)
     print(to_text(scores.numbers, protocol))
+    _draw_reliability(folder, f"{protocol.data}; {protocol.weights}")
     if sweep is not None:
         print("", sweep_table(sweep), sep="\n")
     print(f"see {folder}")
@@ -182,6 +183,19 @@ def _set_threads(threads: int | None) -> None:
 
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
+
+
+def _draw_reliability(folder: Path, title: str) -> None:
+    """Draw whether the confidences of the cache are probabilities, and print by how much they are not."""
+    from s2ld.evaluation.cache import CACHE_NAME, read_cache
+    from s2ld.evaluation.calibration import draw_reliability, match_reliability
+    from s2ld.files import whole_file
+
+    measured = match_reliability(read_cache(folder / CACHE_NAME))
+    if measured is not None:
+        with whole_file(folder / "reliability.png") as part:
+            draw_reliability(measured, title).savefig(part, format="png")
+        print(f"calibration error {measured.error:.3f} (right: {measured.meaning})")
 
 
 def _draw_pairs(folder: Path, source: PairSource) -> None:

@@ -65,7 +65,7 @@ def _model() -> CN:
 
 def _train() -> CN:
     c = CN()
-    c.STAGE = "matcher"  # matcher | detector (keypoint losses only)
+    c.STAGE = "matcher"  # matcher | detector (keypoint losses only) | consensus (the rest frozen, cached candidates)
     c.INIT_WEIGHTS = ""  # weight file to start the whole matcher from
     c.INIT_STRICT = True  # every key must fit; False: what fits is taken, the rest starts anew and is named
     c.INIT_DETECTOR = ""  # weight file whose backbone and detector are taken
@@ -93,6 +93,14 @@ def _train() -> CN:
     c.VALIDATE_EVERY = 1000  # optimiser steps
     c.LOG_EVERY = 20  # optimiser steps
     c.FIGURES = 2  # match figures a validation in TensorBoard
+    c.CANDIDATES = CN()  # of stage consensus
+    c.CANDIDATES.CACHE = ""  # HDF5 file of the candidates, made once; empty: candidates.h5 in the output folder
+    c.CANDIDATES.PAIRS = 1500  # in the cache, from the training sources, at IMAGE_SIZE
+    c.CANDIDATES.HELD_OUT = 0.1  # share of the pairs that are not trained on but measured at each validation
+    c.CANDIDATES.KEEP = 0.5  # least share of a pair's candidates that stay when some are dropped at random
+    c.CANDIDATES.MIXED = 0.1  # largest share of the right ones that are made wrong: scattered, or a cluster as a whole
+    c.CANDIDATES.TURN = 20.0  # sigma of the angle by which the points of each image are turned, degrees
+    c.CANDIDATES.SCALE = 1.4  # by which the points of each image are scaled at most, either way
     return c
 
 
@@ -126,6 +134,11 @@ def _loss() -> CN:
     c.REGULARISER_HUBER = 0.2  # c of the reversed Huber loss, of the largest residual
     c.REGULARISER_MIN_PARALLAX = 1.0  # degrees: flatter triangles are masked
     c.REGULARISER_MAX_ERROR = 1.0  # relative depth error from which a match is wrong, not noisy, and masked
+    c.CONSENSUS_WEIGHT = 1.0  # cross entropy of "this candidate is right"
+    c.CONSENSUS_RIGHT = 3.0  # resized px: a candidate within this is right
+    c.CONSENSUS_WRONG = 6.0  # resized px: a candidate beyond this is wrong; one between them does not count
+    c.CONSENSUS_EPIPOLAR = 1e-3  # squared symmetric epipolar distance, focal length 1: beyond it, where depth is
+    # unknown, a candidate is wrong; below it, it does not count
     return c
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +22,8 @@ from s2ld.models.checkpoint import CONFIG_KEY
 from s2ld.models.network import S2LD
 from s2ld.models.recomputing import save_memory
 from s2ld.training.confidences import sparse_stage
+from s2ld.training.consensus.candidates import CandidateBatch
+from s2ld.training.consensus.loss import candidate_losses, candidates_of
 from s2ld.training.ema import WeightAverage
 from s2ld.training.losses import detector_losses, matching_losses
 from s2ld.training.optim import RunScale, build_optimizer, build_scheduler, run_scale
@@ -97,9 +99,12 @@ class S2LDModule(pl.LightningModule):
                     module.eval()
         return self
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: PairBatch | CandidateBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, NaN with a NaN gradient where it or the network's output is not finite."""
-        if self.config.TRAIN.STAGE == "detector":
+        terms: LossTerms | None
+        if isinstance(batch, CandidateBatch):
+            terms = candidate_losses(self._judge(batch), batch, self.config.LOSS, self.reduce_count)
+        elif self.config.TRAIN.STAGE == "detector":
             terms = self._detector_terms(batch)
         else:
             terms = self.matcher_terms(batch, batch_idx)
@@ -131,9 +136,24 @@ class S2LDModule(pl.LightningModule):
         fine = self.matcher.refine(encoded, coarse)
         self._log_matches(predicted, coarse, fine, targets, batch)
         radius = self.matcher.window_radius_px
-        return matching_losses(
+        terms = matching_losses(
             encoded, confidences, coarse, fine, targets, batch, self.config.LOSS, radius, self.reduce_count
         )
+        if not self._learns_consensus:
+            return terms
+        candidates = candidates_of(self.matcher, encoded, predicted, targets, batch, self.config.LOSS)
+        judged = candidate_losses(self._judge(candidates), candidates, self.config.LOSS, self.reduce_count)
+        return replace(terms, consensus=judged.consensus, total=terms.total + judged.total)
+
+    @property
+    def _learns_consensus(self) -> bool:
+        consensus = self.matcher.consensus
+        return consensus is not None and consensus not in self._frozen
+
+    def _judge(self, batch: CandidateBatch) -> Tensor:
+        assert self.matcher.consensus is not None
+        logits: Tensor = self.matcher.consensus(batch.candidates, batch.size)
+        return logits
 
     def _detector_terms(self, batch: PairBatch) -> LossTerms | None:
         encoded = _detect(self.matcher, batch)
@@ -172,7 +192,7 @@ class S2LDModule(pl.LightningModule):
         right = (valid & (error < RIGHT_PX)).sum()
         self._log("train/precision", right / valid.sum().clamp(min=1), batch)
 
-    def _log(self, name: str, value: Any, batch: PairBatch, bar: bool = False) -> None:
+    def _log(self, name: str, value: Any, batch: PairBatch | CandidateBatch, bar: bool = False) -> None:
         self.log(name, value, batch_size=batch.size, prog_bar=bar)
 
     def _generator(self, batch_idx: int) -> torch.Generator:
@@ -292,7 +312,7 @@ class S2LDModule(pl.LightningModule):
         self.skipped_steps = int(checkpoint.get("skipped_steps", 0))
 
 
-def _pairs(batch: PairBatch) -> str:
+def _pairs(batch: PairBatch | CandidateBatch) -> str:
     """Return the pairs of a batch for people; generated ones have no name but that of their source."""
     named = zip(batch.sources, batch.names, strict=True)
     return "; ".join(f"{source} {' - '.join(filter(None, names))}".strip() for source, names in named)
@@ -309,9 +329,12 @@ def _frozen_modules(matcher: S2LD, config: CN) -> list[nn.Module]:
     unknown = [name for name in config.FREEZE if name not in children]
     if unknown:
         raise S2LDError(f"TRAIN.FREEZE: unknown module {unknown[0]}; the network has {', '.join(children)}")
-    if config.STAGE not in ("matcher", "detector"):
-        raise S2LDError(f"TRAIN.STAGE {config.STAGE!r} is unknown; use matcher or detector")
-    idle = [name for name in children if name not in DETECTOR_MODULES] if config.STAGE == "detector" else []
+    learning = {"matcher": tuple(children), "detector": DETECTOR_MODULES, "consensus": ("consensus",)}
+    if config.STAGE not in learning:
+        raise S2LDError(f"TRAIN.STAGE {config.STAGE!r} is unknown; use {', '.join(learning)}")
+    if config.STAGE == "consensus" and matcher.consensus is None:
+        raise S2LDError("TRAIN.STAGE consensus: the network has none; set MODEL.CONSENSUS.ENABLED True")
+    idle = [name for name in children if name not in learning[config.STAGE]]
     return [children[name] for name in dict.fromkeys([*config.FREEZE, *idle])]
 
 
