@@ -39,7 +39,8 @@ class FixedMatches(nn.Module):
     """A network for one pair, whose outputs have a fixed number of rows: no shape depends on what images show.
 
     The `matches` most confident ones of the sparse stage are refined. Valid rows come first, by falling confidence;
-    the others are zero. Where no more were found than there are rows, the valid ones are those of `S2LD.forward`.
+    the others are zero. Where no more were found than there are rows, the valid ones are those of `S2LD.forward`, but
+    for the photometric refinement, which is left out.
 
     Args:
         network: with its threshold; what is made of it is `for_inference`.
