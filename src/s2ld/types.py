@@ -146,6 +146,8 @@ class ImageFeatures(Movable):
     """(N, h*w, C) adjusted coarse features with their positions, as the coarse transformer takes them."""
     mask: Tensor | None = None
     """(N, h, w) of `ImageBatch`."""
+    image: Tensor | None = None
+    """(N, 1, H, W) of `ImageBatch`, where MODEL.REFINEMENT is enabled; else None."""
 
     @property
     def nbytes(self) -> int:
@@ -166,6 +168,9 @@ class EncodedPair(Movable):
     """(N, L, C) descriptors after the coarse transformer."""
     coarse1: Tensor
     """(N, S, C)."""
+    image0: Tensor | None = None
+    """(N, 1, H, W) of `ImageBatch`, where MODEL.REFINEMENT is enabled; else None."""
+    image1: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,16 @@ def test_rows_are_the_matches_of_the_network(name: str, lite: S2LD) -> None:
     assert not actual[len(expected) :].any()
 
 
+def test_the_photometric_refinement_is_left_out() -> None:
+    overrides, images = ("MODEL.MATCH.BORDER", "0"), pair(96, 64)
+    refined = tiny_network(*overrides, "MODEL.REFINEMENT.ENABLED", "True")
+    with torch.no_grad():
+        for ours, plain in zip(
+            *(FixedMatches(n, 20)(*images) for n in (refined, tiny_network(*overrides))), strict=True
+        ):
+            assert torch.equal(ours, plain)
+
+
 def test_fewer_rows_hold_the_most_confident_matches() -> None:
     network, images = tiny_network("MODEL.MATCH.BORDER", "0"), pair(96, 64)
     expected = matches_of(network, images)

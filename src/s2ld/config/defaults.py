@@ -60,6 +60,13 @@ def _model() -> CN:
     c.SCORE_FILTER.THRESHOLD = 0.2  # of the score over the largest score
     c.SCORE_FILTER.STEP = 0.1  # the threshold is lowered by this until ...
     c.SCORE_FILTER.MIN_MATCHES = 100  # ... more matches than this remain
+    c.REFINEMENT = CN()  # photometric, of the final matches; never where gradients are recorded
+    c.REFINEMENT.ENABLED = False  # move points 1 to where the images agree best
+    c.REFINEMENT.NEIGHBOURS = 12  # matches that a match's affine map is fitted to
+    c.REFINEMENT.PATCH = 11  # side of the patch that is compared, px, odd (from 3)
+    c.REFINEMENT.STEPS = 2  # Gauss-Newton steps on each of the two maps that are fitted one after the other
+    c.REFINEMENT.MAX_SHIFT = 2.0  # resized px: a point that would move so far stays
+    c.REFINEMENT.MIN_CORRELATION = 0.7  # of the patches: a point that ends below stays
     return c
 
 

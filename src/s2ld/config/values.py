@@ -40,6 +40,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "MODEL.SCORE_FILTER.THRESHOLD": _SHARE,
     "MODEL.SCORE_FILTER.STEP": (1e-3, 1),  # the filter lowers its threshold by it until it ends
     "MODEL.SCORE_FILTER.MIN_MATCHES": _COUNT,
+    "MODEL.REFINEMENT.NEIGHBOURS": _SOME,
+    "MODEL.REFINEMENT.PATCH": (3, 63),
+    "MODEL.REFINEMENT.STEPS": _SOME,
+    "MODEL.REFINEMENT.MAX_SHIFT": (0, 8),
+    "MODEL.REFINEMENT.MIN_CORRELATION": (-1, 1),
     "TRAIN.SEED": (0, 2**32 - 1),
     "TRAIN.MAX_STEPS": _SOME,
     "TRAIN.EPOCHS": _COUNT,

@@ -13,8 +13,9 @@ from s2ld.models.attention import LocalFeatureTransformer, positional_encoding
 from s2ld.models.backbones import build_backbone
 from s2ld.models.consensus import Consensus, gather_candidates
 from s2ld.models.correlation import CorrelationMatching, verified, verify
-from s2ld.models.detector import FeatureAdjuster, build_detector
+from s2ld.models.detector import CELL, FeatureAdjuster, build_detector
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
+from s2ld.models.photometric import PhotometricRefinement
 from s2ld.models.sparse_entries import Entries
 from s2ld.models.sparse_matching import SparseMatching, filter_by_score, most_confident, rows_by_score
 from s2ld.types import (
@@ -65,6 +66,7 @@ class S2LD(nn.Module):
             self.consensus = Consensus(config.CONSENSUS, coarse_dim)
             self._threshold = self.sparse_matching.threshold  # of what the consensus says
             self.sparse_matching.threshold = float(config.CONSENSUS.FLOOR)
+        self.photometric = PhotometricRefinement(config.REFINEMENT) if config.REFINEMENT.ENABLED else None
 
     @property
     def threshold(self) -> float:
@@ -106,13 +108,11 @@ class S2LD(nn.Module):
         else:
             coarse = self.match(encoded, mask0, mask1)
         if self.consensus is not None:
-            return Prediction(encoded, confidence, *self._agreed(encoded, coarse, self.refine(encoded, coarse)))
-        if self.config.SCORE_FILTER.ENABLED:
-            score = _gather_scores(encoded.keypoints0, coarse)
-            coarse = filter_by_score(coarse, score, encoded.coarse0.shape[0], self.config.SCORE_FILTER)
-        coarse, fine = verified(
-            coarse, self.refine(encoded, coarse), self.config.FINE.THRESHOLD, self.sparse_matching.threshold
-        )
+            coarse, fine = self._agreed(encoded, coarse, self.refine(encoded, coarse))
+        else:
+            coarse, fine = self._verified(encoded, coarse)
+        if not self.training and not torch.is_grad_enabled():
+            fine = self.refine_photometrically(encoded, coarse, fine, mask0, mask1)
         return Prediction(encoded, confidence, coarse, fine)
 
     def candidates(
@@ -142,16 +142,17 @@ class S2LD(nn.Module):
     def encode(self, images0: ImageBatch, images1: ImageBatch) -> EncodedPair:
         """Backbone, detector, adjuster and coarse transformer; the backbone takes both images at once where it pays."""
         features0, features1 = self._backbone(images0.image, images1.image)
-        return self.encode_pair(self._describe(features0, images0.mask), self._describe(features1, images1.mask))
+        return self.encode_pair(self._describe(features0, images0), self._describe(features1, images1))
 
     def extract(self, images: ImageBatch) -> ImageFeatures:
         """Backbone, detector, adjuster and positions of one side: what does not depend on the partner."""
-        return self._describe(self.backbone(images.image), images.mask)
+        return self._describe(self.backbone(images.image), images)
 
     def encode_pair(self, side0: ImageFeatures, side1: ImageFeatures) -> EncodedPair:
         """Run the coarse transformer on two sides."""
         coarse0, coarse1 = self.s2ld_coarse(side0.tokens, side1.tokens, _flat(side0.mask), _flat(side1.mask))
-        return EncodedPair(side0.features, side1.features, side0.keypoints, side1.keypoints, coarse0, coarse1)
+        (features0, keypoints0), (features1, keypoints1) = ((side.features, side.keypoints) for side in (side0, side1))
+        return EncodedPair(features0, features1, keypoints0, keypoints1, coarse0, coarse1, side0.image, side1.image)
 
     def detect(self, images: ImageBatch) -> Keypoints:
         """Keypoints and scores of one side alone."""
@@ -198,6 +199,14 @@ class S2LD(nn.Module):
         found = self.sparse_matching.match(encoded.coarse0, encoded.coarse1, *grids, mask0, mask1)
         return self._foremost(found, encoded)
 
+    def _verified(self, encoded: EncodedPair, coarse: CoarseMatches) -> tuple[CoarseMatches, FineMatches]:
+        """Refine the matches of a good score, and keep those that the fine stage holds for right."""
+        if self.config.SCORE_FILTER.ENABLED:
+            score = _gather_scores(encoded.keypoints0, coarse)
+            coarse = filter_by_score(coarse, score, encoded.coarse0.shape[0], self.config.SCORE_FILTER)
+        least = self.sparse_matching.threshold
+        return verified(coarse, self.refine(encoded, coarse), self.config.FINE.THRESHOLD, least)
+
     def _agreed(
         self, encoded: EncodedPair, coarse: CoarseMatches, fine: FineMatches
     ) -> tuple[CoarseMatches, FineMatches]:
@@ -222,6 +231,26 @@ class S2LD(nn.Module):
             return self._refine(encoded, matches)
         rows = torch.split(torch.arange(len(matches), device=matches.batch.device), part)
         return FineMatches.joined([self._refine(encoded, matches.at(some)) for some in rows])
+
+    def refine_photometrically(
+        self,
+        encoded: EncodedPair,
+        coarse: CoarseMatches,
+        fine: FineMatches,
+        mask0: Tensor | None = None,
+        mask1: Tensor | None = None,
+    ) -> FineMatches:
+        """Move points 1 of final matches as MODEL.REFINEMENT says, not differentiable; masks (N, h, w).
+
+        Points 0 and descriptors stay, and so does all where it is not enabled.
+        """
+        if self.photometric is None or encoded.image0 is None or encoded.image1 is None:
+            return fine
+        images, sizes = (encoded.image0, encoded.image1), (_size(mask0), _size(mask1))
+        return replace(
+            fine,
+            points1=self.photometric(images, sizes, coarse.batch, fine.points0, fine.points1, coarse.confidence),
+        )
 
     def _refine(self, encoded: EncodedPair, matches: CoarseMatches) -> FineMatches:
         points0 = encoded.keypoints0.points[matches.batch, matches.cell0]
@@ -248,9 +277,10 @@ class S2LD(nn.Module):
         (coarse0, coarse1), (fine0, fine1) = both.coarse.chunk(2), both.fine.chunk(2)
         return Features(coarse0, fine0), Features(coarse1, fine1)
 
-    def _describe(self, features: Features, mask: Tensor | None) -> ImageFeatures:
+    def _describe(self, features: Features, images: ImageBatch) -> ImageFeatures:
         keypoints = self.keypoint_detector(features)
-        return ImageFeatures(features, keypoints, self._tokens(features, keypoints), mask)
+        image = None if self.photometric is None else images.image
+        return ImageFeatures(features, keypoints, self._tokens(features, keypoints), images.mask, image)
 
     def _tokens(self, features: Features, keypoints: Keypoints) -> Tensor:
         adjusted = self.feature_adjuster(features.coarse, keypoints.offset)
@@ -275,3 +305,8 @@ def _grid(features: Features) -> tuple[int, int]:
 
 def _flat(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else mask.flatten(1)
+
+
+def _size(mask: Tensor | None) -> Tensor | None:
+    """(N, 2) width and height of what a mask leaves of each image, px."""
+    return None if mask is None else CELL * torch.stack([mask.any(1).sum(1), mask.any(2).sum(1)], 1)

@@ -86,12 +86,23 @@ class KeypointMatcher(Matcher):
         """Return where keypoints 0 are in image 1, (M, 2) resized px, NaN with confidence 0 where not believed."""
         fine: FineMatches = self.model.refine(encoded, coarse)
         confidence, right = self.model.judge(encoded, coarse, fine)
-        return fine.points1.masked_fill(~right[:, None], torch.nan), confidence * right
+        rows = right.nonzero()[:, 0]  # the others are nobody's neighbours
+        kept = replace(coarse, confidence=confidence).at(rows)
+        points1 = torch.full_like(fine.points1, torch.nan)
+        points1[rows] = self.model.refine_photometrically(encoded, kept, fine.at(rows)).points1
+        return points1, confidence * right
 
 
 def _exchanged(encoded: EncodedPair) -> EncodedPair:
     return EncodedPair(
-        encoded.features1, encoded.features0, encoded.keypoints1, encoded.keypoints0, encoded.coarse1, encoded.coarse0
+        encoded.features1,
+        encoded.features0,
+        encoded.keypoints1,
+        encoded.keypoints0,
+        encoded.coarse1,
+        encoded.coarse0,
+        encoded.image1,
+        encoded.image0,
     )
 
 
