@@ -53,6 +53,8 @@ def _model() -> CN:
     c.SCORE_FILTER.THRESHOLD = 0.2  # of the score over the largest score
     c.SCORE_FILTER.STEP = 0.1  # the threshold is lowered by this until ...
     c.SCORE_FILTER.MIN_MATCHES = 100  # ... more matches than this remain
+    c.INPUT = CN()
+    c.INPUT.NORMALISATION = "none"  # none (grey values in [0, 1]) | image (mean and deviation) | local (neighbourhoods)
     return c
 
 

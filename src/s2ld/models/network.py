@@ -11,6 +11,7 @@ from s2ld.models.attention import LocalFeatureTransformer, positional_encoding
 from s2ld.models.backbones import build_backbone
 from s2ld.models.correlation import CorrelationMatching, verified
 from s2ld.models.detector import FeatureAdjuster, build_detector
+from s2ld.models.input import InputNormalisation
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
 from s2ld.models.sparse_entries import Entries
 from s2ld.models.sparse_matching import SparseMatching, filter_by_score
@@ -42,6 +43,7 @@ class S2LD(nn.Module):
         self.config = config
         coarse_dim, fine_dim = int(config.BACKBONE.DIMS[-1]), int(config.BACKBONE.FINE_DIM)
         self.fine_stride = int(config.BACKBONE.FINE_STRIDE)
+        self.normalisation = InputNormalisation(config.INPUT.NORMALISATION)
         self.backbone = build_backbone(config.BACKBONE)
         self.keypoint_detector = build_detector(config.DETECTOR, coarse_dim, fine_dim, self.fine_stride)
         self.feature_adjuster = FeatureAdjuster(coarse_dim, config.ADJUSTER.HIDDEN_DIM)
@@ -94,12 +96,12 @@ class S2LD(nn.Module):
 
     def encode(self, images0: ImageBatch, images1: ImageBatch) -> EncodedPair:
         """Backbone, detector, adjuster and coarse transformer; the backbone takes both images at once where it pays."""
-        features0, features1 = self._backbone(images0.image, images1.image)
+        features0, features1 = self._backbone(images0, images1)
         return self.encode_pair(self._describe(features0, images0.mask), self._describe(features1, images1.mask))
 
     def extract(self, images: ImageBatch) -> ImageFeatures:
         """Backbone, detector, adjuster and positions of one side: what does not depend on the partner."""
-        return self._describe(self.backbone(images.image), images.mask)
+        return self._describe(self._maps(images), images.mask)
 
     def encode_pair(self, side0: ImageFeatures, side1: ImageFeatures) -> EncodedPair:
         """Run the coarse transformer on two sides."""
@@ -108,7 +110,7 @@ class S2LD(nn.Module):
 
     def detect(self, images: ImageBatch) -> Keypoints:
         """Keypoints and scores of one side alone."""
-        keypoints: Keypoints = self.keypoint_detector(self.backbone(images.image))
+        keypoints: Keypoints = self.keypoint_detector(self._maps(images))
         return keypoints
 
     def confidence(self, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None) -> Tensor:
@@ -169,14 +171,20 @@ class S2LD(nn.Module):
         score = _gather_scores(encoded.keypoints0, matches)
         return FineMatches(points0, points1, expectation, score, descriptors0, descriptors1, correlation)
 
-    def _backbone(self, image0: Tensor, image1: Tensor) -> tuple[Features, Features]:
+    def _backbone(self, images0: ImageBatch, images1: ImageBatch) -> tuple[Features, Features]:
+        image0, image1 = images0.image, images1.image
         # one batch is faster on a GPU; on a CPU it is not, and takes twice the memory
         apart = image0.device.type == "cpu" or image0.shape[2] * image0.shape[3] > TOGETHER
         if image0.shape != image1.shape or (apart and not torch.is_grad_enabled()):
-            return self.backbone(image0), self.backbone(image1)
-        both: Features = self.backbone(torch.cat([image0, image1]))
+            return self._maps(images0), self._maps(images1)
+        seen = self.normalisation(image0, images0.mask), self.normalisation(image1, images1.mask)
+        both: Features = self.backbone(torch.cat(seen))
         (coarse0, coarse1), (fine0, fine1) = both.coarse.chunk(2), both.fine.chunk(2)
         return Features(coarse0, fine0), Features(coarse1, fine1)
+
+    def _maps(self, images: ImageBatch) -> Features:
+        maps: Features = self.backbone(self.normalisation(images.image, images.mask))
+        return maps
 
     def _describe(self, features: Features, mask: Tensor | None) -> ImageFeatures:
         keypoints = self.keypoint_detector(features)
