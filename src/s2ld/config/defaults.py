@@ -30,7 +30,8 @@ def _model() -> CN:
     c.COARSE = CN()
     c.COARSE.LAYERS = ["self", "cross"] * 4
     c.COARSE.HEADS = 8
-    c.COARSE.ATTENTION = "linear"  # linear | full
+    c.COARSE.ATTENTION = "linear"  # linear | full, of layers between all cells (AGGREGATE 1)
+    c.COARSE.AGGREGATE = 1  # 1 | 2 | 4: side of the squares of cells that attend as one, by full attention
     c.MATCH = CN()
     c.MATCH.TYPE = "dual_softmax"  # dual_softmax | sinkhorn
     c.MATCH.TEMPERATURE = 0.1  # similarity is divided by it (dual_softmax)

@@ -18,7 +18,7 @@ USUAL_MEAN, USUAL_DEVIATION = 0.45, 0.22
 LEAST_DEVIATION = 0.01
 """Standard deviation in grey values of which an image's contrast is not raised further: that of rounding and noise."""
 LOCAL_DEVIATION = 12**-0.5
-"""Of grey values that are all equally frequent, which equalised histograms say: that of a neighbourhood with contrast."""
+"""Of grey values that are all equally frequent, as in an equalised histogram: for a neighbourhood with contrast."""
 LEAST_LOCAL_DEVIATION = LOCAL_DEVIATION / 3
 """As `LEAST_DEVIATION`, of a neighbourhood of the normalised image: contrast is raised at most three times."""
 WINDOW = 1 / 16

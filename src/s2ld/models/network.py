@@ -48,7 +48,9 @@ class S2LD(nn.Module):
         self.keypoint_detector = build_detector(config.DETECTOR, coarse_dim, fine_dim, self.fine_stride)
         self.feature_adjuster = FeatureAdjuster(coarse_dim, config.ADJUSTER.HIDDEN_DIM)
         coarse, fine = config.COARSE, config.FINE
-        self.s2ld_coarse = LocalFeatureTransformer(coarse_dim, coarse.HEADS, coarse.LAYERS, coarse.ATTENTION)
+        self.s2ld_coarse = LocalFeatureTransformer(
+            coarse_dim, coarse.HEADS, coarse.LAYERS, coarse.ATTENTION, coarse.AGGREGATE
+        )
         self.sparse_matching = SparseMatching(config.MATCH)
         self.local_dense: LocalDenseMatching | CorrelationMatching
         if fine.TYPE == "correlation":
@@ -105,7 +107,8 @@ class S2LD(nn.Module):
 
     def encode_pair(self, side0: ImageFeatures, side1: ImageFeatures) -> EncodedPair:
         """Run the coarse transformer on two sides."""
-        coarse0, coarse1 = self.s2ld_coarse(side0.tokens, side1.tokens, _flat(side0.mask), _flat(side1.mask))
+        masks, grids = (_flat(side0.mask), _flat(side1.mask)), (_grid(side0.features), _grid(side1.features))
+        coarse0, coarse1 = self.s2ld_coarse(side0.tokens, side1.tokens, *masks, grids)
         return EncodedPair(side0.features, side1.features, side0.keypoints, side1.keypoints, coarse0, coarse1)
 
     def detect(self, images: ImageBatch) -> Keypoints:
