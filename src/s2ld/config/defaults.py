@@ -15,6 +15,8 @@ def _model() -> CN:
     c.BACKBONE.FINE_STRIDE = 2  # px of the resized image per fine pixel: 2 or 4 (lite only)
     c.BACKBONE.FINE_DIM = 128  # channels of the fine map (resnet_fpn: equal to DIMS[0])
     c.BACKBONE.FINE_CONVS = 0  # further residual convolutions on the fine map (lite only)
+    c.BACKBONE.CONTEXT = []  # channels of further levels at H/16, H/32, ... that the coarse map takes in (lite only)
+    c.BACKBONE.CONTEXT_BLOCKS = 2  # basic blocks of each of these
     c.DETECTOR = CN()
     c.DETECTOR.TYPE = "regression"  # regression (paper) | heatmap (a soft-argmax over the fine pixels of a cell)
     c.DETECTOR.COARSE_DIMS = [256, 128]  # channels of the two convolutions on the coarse map
