@@ -198,40 +198,50 @@ class AggregatedLayer(AttentionLayer):
         source_grid: Grid,
     ) -> Tensor:
         """`x` (N, L, dim) attends to `source` (N, S, dim); masks (N, L) and (N, S) are false where padded."""
-        query = self.mean(self._map(x, x_mask, x_grid, 0.0))
-        key = F.max_pool2d(self._map(source, source_mask, source_grid, -torch.inf), self.side)
+        query = self.mean(self._map(x, x_mask, x_grid, 0.0).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        key = self._largest(self._map(source, source_mask, source_grid, -torch.inf))
         valid, source_valid = self._valid(x_mask, x_grid), self._valid(source_mask, source_grid)
         if source_valid is not None:
             key = key.masked_fill(~source_valid, 0.0)
-        query_tokens, key_tokens = (self.norm(y.flatten(2).transpose(1, 2)) for y in (query, key))
+        query_tokens, key_tokens = (self.norm(y.flatten(1, 2)) for y in (query, key))
         masks = (None if y is None else y.flatten(1) for y in (valid, source_valid))
-        message = self._message(query_tokens, key_tokens, *masks).transpose(1, 2).reshape(query.shape)
-        message = self._interpolated(message, valid)[:, :, : x_grid[0], : x_grid[1]]
-        return self._added(x, message.flatten(2).transpose(1, 2))
+        message = self._message(query_tokens, key_tokens, *masks)
+        # the MLP on (x, message), whose first layer comes before the interpolation: both are linear
+        weight = self.mlp[0].weight
+        assert isinstance(weight, Tensor)
+        of_x, of_message = weight[:, : x.shape[2]], weight[:, x.shape[2] :]
+        change = F.linear(message, of_message).reshape(*query.shape[:3], -1)
+        change = self._interpolated(change, valid)[:, : x_grid[0], : x_grid[1]].flatten(1, 2)
+        changed: Tensor = x + self.norm2(self.mlp[2](self.mlp[1](F.linear(x, of_x).add_(change))))
+        return changed
 
     def _map(self, tokens: Tensor, mask: Tensor | None, grid: Grid, fill: float) -> Tensor:
-        """(N, L, C) → (N, C, h, w) with sides that `side` divides; `fill` where there is no valid token."""
+        """(N, L, C) → (N, h, w, C) with sides that `side` divides; `fill` where there is no valid token."""
         if mask is not None:
             tokens = tokens.masked_fill(~mask[:, :, None], fill)
-        down, across = (-length % self.side for length in grid)
-        return F.pad(tokens.transpose(1, 2).reshape(len(tokens), -1, *grid), (0, across, 0, down), value=fill)
+        (h, w), (down, across) = grid, (-(-length // self.side) * self.side - length for length in grid)
+        return F.pad(tokens.reshape(len(tokens), h, w, -1), (0, 0, 0, across, 0, down), value=fill)
+
+    def _largest(self, x: Tensor) -> Tensor:
+        """(N, h, w, C) → of the squares, (N, h / side, w / side, C); faster than pooling where channels are last."""
+        n, h, w, channels = x.shape
+        return x.reshape(n, h // self.side, self.side, w // self.side, self.side, channels).amax(2).amax(3)
 
     def _valid(self, mask: Tensor | None, grid: Grid) -> Tensor | None:
-        """Mask of tokens (N, L) → of aggregated ones (N, 1, h, w): those of a valid token or more."""
-        if mask is None:
-            return None
-        return F.max_pool2d(self._map(mask[:, :, None].float(), None, grid, 0.0), self.side) > 0
+        """Mask of tokens (N, L) → of aggregated ones (N, h, w, 1): those of a valid token or more."""
+        return None if mask is None else self._largest(self._map(mask[:, :, None].float(), None, grid, 0.0)) > 0
 
-    def _interpolated(self, message: Tensor, valid: Tensor | None) -> Tensor:
-        """(N, C, h, w) at the aggregated tokens → at all, between valid ones alone."""
+    def _interpolated(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """(N, h, w, C) at the aggregated tokens → at all, between valid ones alone."""
 
         def interpolated(x: Tensor) -> Tensor:
-            return F.interpolate(x, scale_factor=float(self.side), mode="bilinear", align_corners=False)
+            x = x.permute(0, 3, 1, 2)
+            x = F.interpolate(x, scale_factor=float(self.side), mode="bilinear", align_corners=False)
+            return x.permute(0, 2, 3, 1)
 
         if valid is None:
-            return interpolated(message)
-        weight = interpolated(valid.to(message.dtype))
-        return interpolated(message * valid) / weight.clamp(min=1e-6)  # 0 far from all
+            return interpolated(x)
+        return interpolated(x * valid) / interpolated(valid.to(x.dtype)).clamp(min=1e-6)  # 0 far from all
 
 
 class LocalFeatureTransformer(nn.Module):
