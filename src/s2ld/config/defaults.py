@@ -15,6 +15,8 @@ def _model() -> CN:
     c.BACKBONE.FINE_STRIDE = 2  # px of the resized image per fine pixel: 2 or 4 (lite only)
     c.BACKBONE.FINE_DIM = 128  # channels of the fine map (resnet_fpn: equal to DIMS[0])
     c.BACKBONE.FINE_CONVS = 0  # further residual convolutions on the fine map (lite only)
+    c.BACKBONE.CONTEXT = []  # channels of further levels at H/16, H/32, ... that the coarse map takes in (lite only)
+    c.BACKBONE.CONTEXT_BLOCKS = 2  # basic blocks of each of these
     c.DETECTOR = CN()
     c.DETECTOR.TYPE = "regression"  # regression (paper) | heatmap (a soft-argmax over the fine pixels of a cell)
     c.DETECTOR.COARSE_DIMS = [256, 128]  # channels of the two convolutions on the coarse map
@@ -30,7 +32,8 @@ def _model() -> CN:
     c.COARSE = CN()
     c.COARSE.LAYERS = ["self", "cross"] * 4
     c.COARSE.HEADS = 8
-    c.COARSE.ATTENTION = "linear"  # linear | full
+    c.COARSE.ATTENTION = "linear"  # linear | full, of layers between all cells (AGGREGATE 1)
+    c.COARSE.AGGREGATE = 1  # 1 | 2 | 4: side of the squares of cells that attend as one, by full attention
     c.MATCH = CN()
     c.MATCH.TYPE = "dual_softmax"  # dual_softmax | sinkhorn
     c.MATCH.TEMPERATURE = 0.1  # similarity is divided by it (dual_softmax)
@@ -67,6 +70,8 @@ def _model() -> CN:
     c.REFINEMENT.STEPS = 2  # Gauss-Newton steps on each of the two maps that are fitted one after the other
     c.REFINEMENT.MAX_SHIFT = 2.0  # resized px: a point that would move so far stays
     c.REFINEMENT.MIN_CORRELATION = 0.7  # of the patches: a point that ends below stays
+    c.INPUT = CN()
+    c.INPUT.NORMALISATION = "none"  # none (grey values in [0, 1]) | image (mean and deviation) | local (neighbourhoods)
     return c
 
 

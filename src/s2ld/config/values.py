@@ -16,6 +16,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "MODEL.BACKBONE.FINE_STRIDE": (2, 4),
     "MODEL.BACKBONE.FINE_DIM": _SOME,
     "MODEL.BACKBONE.FINE_CONVS": _COUNT,
+    "MODEL.BACKBONE.CONTEXT": _SOME,
+    "MODEL.BACKBONE.CONTEXT_BLOCKS": _COUNT,
     "MODEL.DETECTOR.COARSE_DIMS": _SOME,
     "MODEL.DETECTOR.FINE_DIMS": _SOME,
     "MODEL.DETECTOR.HEAD_DIMS": _SOME,
@@ -24,6 +26,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "MODEL.ADJUSTER.HIDDEN_DIM": _SOME,
     "MODEL.POSITION.LONG_SIDE": _COUNT,
     "MODEL.COARSE.HEADS": _SOME,
+    "MODEL.COARSE.AGGREGATE": (1, 4),
     "MODEL.MATCH.TEMPERATURE": _POSITIVE,
     "MODEL.MATCH.THRESHOLD": _SHARE,
     "MODEL.MATCH.BORDER": _COUNT,
@@ -183,12 +186,15 @@ SPANS = frozenset(
 
 ANY_LENGTH = frozenset(
     (
-        *("MODEL.COARSE.LAYERS", "MODEL.FINE.LAYERS", "TRAIN.FREEZE", "TRAIN.MILESTONES"),
+        *("MODEL.BACKBONE.CONTEXT", "MODEL.COARSE.LAYERS", "MODEL.FINE.LAYERS", "TRAIN.FREEZE", "TRAIN.MILESTONES"),
         *("DATA.TRAIN_SOURCES", "DATA.TRAIN_WEIGHTS", "DATA.VAL_SOURCES", "DATA.PHOTOS_EXCLUDE"),
         "EVAL.ESTIMATORS",
     )
 )
 """Lists that need not be as long as their default."""
+
+EXAMPLES: dict[str, list[Any]] = {"MODEL.BACKBONE.CONTEXT": [112, 160]}
+"""Of lists that are empty by default and do not hold texts."""
 
 IMAGE_MULTIPLE = 8  # DATA.IMAGE_SIZE: the network's cell, px
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", list: "a list"}
@@ -208,12 +214,12 @@ def fit(key: str, value: object, default: Any, origin: str) -> Any:
     """
     if not isinstance(default, list):
         return _fit_one(key, value, type(default), origin)
+    example = default or EXAMPLES.get(key, ["name"])
     if not isinstance(value, list | tuple):
-        raise S2LDError(f"{origin}: {key} is {value!r}; it must be a list such as {default or ['name']}")
+        raise S2LDError(f"{origin}: {key} is {value!r}; it must be a list such as {example}")
     if key not in ANY_LENGTH and len(value) != len(default):
         raise S2LDError(f"{origin}: {key} is {list(value)}; it must have {len(default)} values, such as {default}")
-    kind = type(default[0]) if default else str
-    fitted = [_fit_one(key, item, kind, origin) for item in value]
+    fitted = [_fit_one(key, item, type(example[0]), origin) for item in value]
     if key in SPANS and fitted[0] > fitted[1]:
         raise S2LDError(f"{origin}: {key} is {fitted}; the least value must come first")
     if key == "DATA.IMAGE_SIZE" and any(side % IMAGE_MULTIPLE for side in fitted):

@@ -14,6 +14,7 @@ from s2ld.models.backbones import build_backbone
 from s2ld.models.consensus import Consensus, gather_candidates
 from s2ld.models.correlation import CorrelationMatching, verified, verify
 from s2ld.models.detector import CELL, FeatureAdjuster, build_detector
+from s2ld.models.input import InputNormalisation
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
 from s2ld.models.photometric import PhotometricRefinement
 from s2ld.models.sparse_entries import Entries
@@ -46,11 +47,14 @@ class S2LD(nn.Module):
         self.config = config
         coarse_dim, fine_dim = int(config.BACKBONE.DIMS[-1]), int(config.BACKBONE.FINE_DIM)
         self.fine_stride = int(config.BACKBONE.FINE_STRIDE)
+        self.normalisation = InputNormalisation(config.INPUT.NORMALISATION)
         self.backbone = build_backbone(config.BACKBONE)
         self.keypoint_detector = build_detector(config.DETECTOR, coarse_dim, fine_dim, self.fine_stride)
         self.feature_adjuster = FeatureAdjuster(coarse_dim, config.ADJUSTER.HIDDEN_DIM)
         coarse, fine = config.COARSE, config.FINE
-        self.s2ld_coarse = LocalFeatureTransformer(coarse_dim, coarse.HEADS, coarse.LAYERS, coarse.ATTENTION)
+        self.s2ld_coarse = LocalFeatureTransformer(
+            coarse_dim, coarse.HEADS, coarse.LAYERS, coarse.ATTENTION, coarse.AGGREGATE
+        )
         self.sparse_matching = SparseMatching(config.MATCH)
         self.local_dense: LocalDenseMatching | CorrelationMatching
         if fine.TYPE == "correlation":
@@ -141,22 +145,23 @@ class S2LD(nn.Module):
 
     def encode(self, images0: ImageBatch, images1: ImageBatch) -> EncodedPair:
         """Backbone, detector, adjuster and coarse transformer; the backbone takes both images at once where it pays."""
-        features0, features1 = self._backbone(images0.image, images1.image)
+        features0, features1 = self._backbone(images0, images1)
         return self.encode_pair(self._describe(features0, images0), self._describe(features1, images1))
 
     def extract(self, images: ImageBatch) -> ImageFeatures:
         """Backbone, detector, adjuster and positions of one side: what does not depend on the partner."""
-        return self._describe(self.backbone(images.image), images)
+        return self._describe(self._maps(images), images)
 
     def encode_pair(self, side0: ImageFeatures, side1: ImageFeatures) -> EncodedPair:
         """Run the coarse transformer on two sides."""
-        coarse0, coarse1 = self.s2ld_coarse(side0.tokens, side1.tokens, _flat(side0.mask), _flat(side1.mask))
+        masks, grids = (_flat(side0.mask), _flat(side1.mask)), (_grid(side0.features), _grid(side1.features))
+        coarse0, coarse1 = self.s2ld_coarse(side0.tokens, side1.tokens, *masks, grids)
         (features0, keypoints0), (features1, keypoints1) = ((side.features, side.keypoints) for side in (side0, side1))
         return EncodedPair(features0, features1, keypoints0, keypoints1, coarse0, coarse1, side0.image, side1.image)
 
     def detect(self, images: ImageBatch) -> Keypoints:
         """Keypoints and scores of one side alone."""
-        keypoints: Keypoints = self.keypoint_detector(self.backbone(images.image))
+        keypoints: Keypoints = self.keypoint_detector(self._maps(images))
         return keypoints
 
     def confidence(self, encoded: EncodedPair, mask0: Tensor | None = None, mask1: Tensor | None = None) -> Tensor:
@@ -268,14 +273,20 @@ class S2LD(nn.Module):
         score = _gather_scores(encoded.keypoints0, matches)
         return FineMatches(points0, points1, expectation, score, descriptors0, descriptors1, correlation)
 
-    def _backbone(self, image0: Tensor, image1: Tensor) -> tuple[Features, Features]:
+    def _backbone(self, images0: ImageBatch, images1: ImageBatch) -> tuple[Features, Features]:
+        image0, image1 = images0.image, images1.image
         # one batch is faster on a GPU; on a CPU it is not, and takes twice the memory
         apart = image0.device.type == "cpu" or image0.shape[2] * image0.shape[3] > TOGETHER
         if image0.shape != image1.shape or (apart and not torch.is_grad_enabled()):
-            return self.backbone(image0), self.backbone(image1)
-        both: Features = self.backbone(torch.cat([image0, image1]))
+            return self._maps(images0), self._maps(images1)
+        seen = self.normalisation(image0, images0.mask), self.normalisation(image1, images1.mask)
+        both: Features = self.backbone(torch.cat(seen))
         (coarse0, coarse1), (fine0, fine1) = both.coarse.chunk(2), both.fine.chunk(2)
         return Features(coarse0, fine0), Features(coarse1, fine1)
+
+    def _maps(self, images: ImageBatch) -> Features:
+        maps: Features = self.backbone(self.normalisation(images.image, images.mask))
+        return maps
 
     def _describe(self, features: Features, images: ImageBatch) -> ImageFeatures:
         keypoints = self.keypoint_detector(features)
