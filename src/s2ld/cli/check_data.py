@@ -15,6 +15,7 @@ from s2ld.cli.status import exit_status
 from s2ld.cli.train import split_items
 from s2ld.config import CN, build_config
 from s2ld.data.index import SceneIndex, write_index
+from s2ld.data.light_pairs import LightPairs
 from s2ld.data.megadepth import MegaDepthFiles, megadepth_files
 from s2ld.data.preflight import CHECKS, SceneReport, spread, walk
 from s2ld.data.sources import build_source
@@ -146,7 +147,7 @@ def write_clean(clean: Sequence[SceneIndex], folder: Path, split: Split, key: st
 
 
 def check_other(name: str, split: Split, config: CN, arguments: argparse.Namespace) -> SourceReport:
-    """Read every pair of a finite source once, or every photograph of DATA.PHOTOS."""
+    """Read every pair of a finite source once, or every photograph of light and of DATA.PHOTOS."""
     title = f"{name}, {split}"
     try:
         if name == PHOTOGRAPHS:
@@ -157,6 +158,8 @@ def check_other(name: str, split: Split, config: CN, arguments: argparse.Namespa
         else:
             source = build_source(name, config, split)
             attempt, count = _Attempt(source.__getitem__), len(source)
+            if isinstance(source, LightPairs):  # endless in training, of a few photographs
+                attempt, count = _Attempt(source.bank.get), len(source.bank)
     except S2LDError as error:
         return SourceReport(title, errors=[str(error)])
     tasks = [] if arguments.fast else list(range(count))
