@@ -225,6 +225,15 @@ def _homography() -> CN:
     c.TILT = 35.0  # largest tilt of the plane against either camera, degrees
     c.ZOOM = [0.5, 1.0]  # scale of the second view against the first, or the reverse
     c.OVERLAP = [0.3, 1.0]  # share of view 0 that is visible in view 1
+    # for large changes: tilt, scale and turn are each drawn evenly and kept while the cameras are drawn anew until the
+    # smaller view overlaps, and the photograph is filtered for each part of a view
+    c.WIDE = False
+    c.TURN = 45.0  # WIDE: largest in-plane rotation between the views, degrees (ROTATION turns both together)
+    c.CURRICULUM = 0  # WIDE: pairs of the run over which the ranges grow from those of START; 0: full at once
+    c.START = CN()
+    c.START.TILT = 35.0  # degrees, as TILT
+    c.START.ZOOM = 0.5  # least scale, as ZOOM
+    c.START.TURN = 26.0  # degrees, as TURN; the deviation is that of ROTATION 15
     return c
 
 

@@ -25,12 +25,14 @@ class HomographyPairs:
         config: the DATA node (IMAGE_SIZE, PHOTOS, HOMOGRAPHY, PHOTOMETRIC).
         seed: of the source.
         length: number of pairs.
+        grows: the ranges grow with the index (HOMOGRAPHY.CURRICULUM), as for training.
     """
 
-    def __init__(self, config: CN, seed: int, length: int) -> None:
+    def __init__(self, config: CN, seed: int, length: int, grows: bool = False) -> None:
         self.config = config
         self.seed = seed
         self.length = length
+        self.grows = grows
         self.textures = TextureBank(config.PHOTOS, CACHED_PHOTOS, config.PHOTOS_EXCLUDE)
 
     def __len__(self) -> int:
@@ -41,7 +43,7 @@ class HomographyPairs:
             raise IndexError(f"pair {index} of {self.length}")
         rng = np.random.Generator(np.random.PCG64([self.seed, index]))
         photo = self._draw_photo(rng)
-        cameras = draw_cameras(photo.shape[1], photo.shape[0], self.config, rng)
+        cameras = draw_cameras(photo.shape[1], photo.shape[0], self.config, rng, index if self.grows else None)
         wall = Wall((photo, photo))
         return see_wall(
             wall, cameras, self.config, rng, lambda: self._draw_photo(rng), "homography", self.config.PHOTOMETRIC

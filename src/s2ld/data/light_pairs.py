@@ -90,7 +90,8 @@ class LightPairs:
         rng = np.random.Generator(np.random.PCG64([self.seed, index]))
         which, photos = self._draw(index, rng)
         wall = Wall(photos, blank(photos))
-        cameras = draw_cameras(photos[0].shape[1], photos[0].shape[0], self.config, rng)
+        height, width = photos[0].shape[:2]
+        cameras = draw_cameras(width, height, self.config, rng, index if self._train else None)
         name = f"light/{self.places[which].name.split('/')[0]}"
         photometric = self.config.PHOTOMETRIC if self._train else None
         return see_wall(wall, cameras, self.config, rng, lambda: self._backdrop(rng), name, photometric)

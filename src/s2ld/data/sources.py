@@ -72,7 +72,8 @@ def _synthetic(config: CN, split: Split) -> PairSource:
 
 
 def _homography(config: CN, split: Split) -> PairSource:
-    return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), _generated_count(config, split))
+    count = _generated_count(config, split)
+    return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), count, grows=split == "train")
 
 
 def _light(config: CN, split: Split) -> PairSource:

@@ -28,22 +28,63 @@ class WallCamera:
         return np.asarray(self.K @ np.column_stack([self.R[:, 0], self.R[:, 1], self.t]), np.float64)
 
 
-def draw_cameras(width: int, height: int, config: CN, rng: np.random.Generator) -> tuple[WallCamera, WallCamera]:
-    """Draw two cameras before a photograph of `width` × `height` px whose overlap fits the config, or comes nearest."""
+@dataclass(frozen=True)
+class WideRanges:
+    """Of a pair of `draw_wide_cameras`."""
+
+    tilt: float
+    """Largest tilt of the wall against a camera, degrees."""
+    zoom: tuple[float, float]
+    """Least and largest scale of one view against the other, both at most 1."""
+    turn: float
+    """Largest in-plane rotation of one view against the other, degrees, either way."""
+
+
+def wide_ranges(config: CN, drawn: int | None = None) -> WideRanges:
+    """Return the ranges of the DATA.HOMOGRAPHY node after so many pairs; None: the full ones.
+
+    They grow from those of START, evenly in the angles and in the logarithm of the scale, and are a function of the
+    number alone, so that a resumed run, or one of other processes, goes on with them.
+    """
+    share = 1.0 if drawn is None or config.CURRICULUM == 0 else min(1.0, drawn / config.CURRICULUM)
+
+    def between(start: float, end: float) -> float:
+        return start + share * (end - start)
+
+    start = config.START
+    least = float(np.exp(between(np.log(start.ZOOM), np.log(config.ZOOM[0]))))
+    return WideRanges(
+        between(start.TILT, config.TILT), (min(least, config.ZOOM[1]), config.ZOOM[1]), between(start.TURN, config.TURN)
+    )
+
+
+def draw_cameras(
+    width: int, height: int, config: CN, rng: np.random.Generator, drawn: int | None = None
+) -> tuple[WallCamera, WallCamera]:
+    """Draw two cameras before a photograph of `width` × `height` px whose overlap fits the config, or comes nearest.
+
+    Args:
+        width, height: of the photograph, px.
+        config: the DATA node.
+        rng: source of all randomness.
+        drawn: pairs of the run before this one, for HOMOGRAPHY.CURRICULUM; None: the full ranges.
+    """
+    if config.HOMOGRAPHY.WIDE:
+        return _draw_wide(width, height, config, wide_ranges(config.HOMOGRAPHY, drawn), rng)
     view = np.array(config.IMAGE_SIZE, np.float64)
     h = config.HOMOGRAPHY
     largest = min(width / view[0], height / view[1])  # texture px per view px at which the photo just fills the view
     texture_px = rng.uniform(0.5, 1.0) * largest
     free = np.array([width, height]) - texture_px * view
     target = np.array([width, height]) / 2 + rng.uniform(-0.5, 0.5, 2) * free
-    first = _look(target, texture_px, rng.uniform(0, h.TILT), rng.normal(0, h.ROTATION) / 2, view, h.FOV, rng)
+    first = look_at(target, texture_px, rng.uniform(0, h.TILT), rng.normal(0, h.ROTATION) / 2, view, h.FOV, rng)
     best, best_miss = first, np.inf
     for _ in range(TRIES):
         zoom = float(np.exp(rng.uniform(*np.log(h.ZOOM))))
         zoom = 1 / zoom if rng.random() < 0.5 else zoom
         shift = rng.uniform(-0.6, 0.6, 2) * texture_px * view
         roll = rng.normal(0, h.ROTATION)
-        second = _look(target + shift, texture_px / zoom, rng.uniform(0, h.TILT), roll, view, h.FOV, rng)
+        second = look_at(target + shift, texture_px / zoom, rng.uniform(0, h.TILT), roll, view, h.FOV, rng)
         overlap = wall_overlap(first, second, view, width, height)
         miss = max(h.OVERLAP[0] - overlap, overlap - h.OVERLAP[1], 0.0)
         if miss < best_miss:
@@ -53,7 +94,41 @@ def draw_cameras(width: int, height: int, config: CN, rng: np.random.Generator) 
     return (first, best) if rng.random() < 0.5 else (best, first)
 
 
-def _look(
+def _draw_wide(
+    width: int, height: int, config: CN, ranges: WideRanges, rng: np.random.Generator
+) -> tuple[WallCamera, WallCamera]:
+    """Draw tilts, turn and scale, each evenly over its range, and then places for the cameras until they overlap.
+
+    The overlap is that of the view which shows less. Drawing the cameras alone anew keeps the hard pairs: those of the
+    largest change, which seldom fit at the first try. The tilt of the second view is at most half of the range, or two
+    views from opposite sides would have next to nothing in common.
+    """
+    view = np.array(config.IMAGE_SIZE, np.float64)
+    h, photo = config.HOMOGRAPHY, np.array([width, height], np.float64)
+    tilts = rng.uniform(0, ranges.tilt), rng.uniform(0, ranges.tilt / 2)
+    ratio = float(np.exp(rng.uniform(*np.log(ranges.zoom)) * rng.choice((-0.5, 0.5))))
+    mean_px = rng.uniform(0.5, 1.0) * float((photo / view).min())  # texture px per view px, of both views together
+    texture_px = mean_px * ratio, mean_px / ratio
+    roll = rng.normal(0, h.ROTATION) / 2
+    rolls = roll, roll + rng.uniform(-ranges.turn, ranges.turn)
+    best, best_miss = None, np.inf
+    for _ in range(TRIES):
+        free = np.maximum(photo - texture_px[0] * view, 0.0)
+        target = photo / 2 + rng.uniform(-0.5, 0.5, 2) * free
+        targets = target, target + rng.uniform(-0.4, 0.4, 2) * max(texture_px) * view
+        pair = [look_at(*drawn, view, h.FOV, rng) for drawn in zip(targets, texture_px, tilts, rolls, strict=True)]
+        ways = (pair, pair[::-1])
+        overlap = max(wall_overlap(first, second, view, width, height) for first, second in ways)
+        miss = max(h.OVERLAP[0] - overlap, overlap - h.OVERLAP[1], 0.0)
+        if miss < best_miss:
+            best, best_miss = pair, miss
+        if miss == 0:
+            break
+    assert best is not None
+    return (best[0], best[1]) if rng.random() < 0.5 else (best[1], best[0])
+
+
+def look_at(
     target: Array, texture_px: float, tilt: float, roll: float, view: Array, span: list[float], rng: np.random.Generator
 ) -> WallCamera:
     """A camera that looks at `target` (texture px) from `tilt` degrees off the normal, `texture_px` per image px.

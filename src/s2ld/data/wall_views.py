@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from s2ld.config import CN
@@ -16,6 +17,9 @@ from s2ld.data.photometric import augment
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.data.wall_cameras import Array, WallCamera, inverse, map_points
 
+SMALLEST = 32  # px: a photograph's shorter side is not halved below
+SUBSAMPLES = 2  # a pixel and axis, where a photograph is made smaller
+GRID = 8  # px: distance of the places where its scale is looked at
 WALL_DISTANCE = 10.0  # depth unit: the first camera's distance, as in MegaDepth-like scenes
 
 
@@ -73,13 +77,16 @@ def _look(
 ) -> tuple[UInt8Image, Array]:
     """Return the image (H, W, 3) and the z (H, W), texture px, that a camera sees."""
     size = (int(config.IMAGE_SIZE[0]), int(config.IMAGE_SIZE[1]))
-    image = cv2.resize(backdrop, size, interpolation=cv2.INTER_LINEAR)
-    texture, H = shrink_to_scale(photo, camera.wall_to_image, size)
-    cv2.warpPerspective(texture, H, size, image, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
+    if config.HOMOGRAPHY.WIDE:
+        image = warp_filtered(photo, camera.wall_to_image, size, backdrop)
+    else:
+        image = np.asarray(cv2.resize(backdrop, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        texture, H = shrink_to_scale(photo, camera.wall_to_image, size)
+        cv2.warpPerspective(texture, H, size, image, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
     depth = wall_depth(camera, size, photo.shape[1], photo.shape[0])
     if unknown is not None:
         depth[cv2.warpPerspective(unknown, camera.wall_to_image, size, flags=cv2.INTER_NEAREST) > 0] = 0.0
-    return np.asarray(image, np.uint8), depth
+    return image, depth
 
 
 def shrink_to_scale(texture: UInt8Image, H: Array, size: tuple[int, int]) -> tuple[UInt8Image, Array]:
@@ -87,14 +94,84 @@ def shrink_to_scale(texture: UInt8Image, H: Array, size: tuple[int, int]) -> tup
     centre = np.array([[size[0] / 2, size[1] / 2], [size[0] / 2 + 1, size[1] / 2]])
     ends, _ = map_points(inverse(H), centre)
     texture_px = float(np.linalg.norm(ends[1] - ends[0]))
-    while texture_px > 1.5 and min(texture.shape[:2]) > 32:
-        height, width = texture.shape[0] // 2, texture.shape[1] // 2
-        step_x, step_y = texture.shape[1] / width, texture.shape[0] / height
-        texture = np.asarray(cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-        # pixel edges stay aligned: a big = step * (a small + 1/2) - 1/2
-        H = H @ np.array([[step_x, 0, (step_x - 1) / 2], [0, step_y, (step_y - 1) / 2], [0, 0, 1]])
+    while texture_px > 1.5 and min(texture.shape[:2]) > SMALLEST:
+        texture, H = _halve(texture, H)
         texture_px /= 2
     return texture, H
+
+
+def _halve(texture: UInt8Image, H: Array) -> tuple[UInt8Image, Array]:
+    height, width = texture.shape[0] // 2, texture.shape[1] // 2
+    step_x, step_y = texture.shape[1] / width, texture.shape[0] / height
+    texture = np.asarray(cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    # pixel edges stay aligned: a big = step * (a small + 1/2) - 1/2
+    return texture, H @ np.array([[step_x, 0, (step_x - 1) / 2], [0, step_y, (step_y - 1) / 2], [0, 0, 1]])
+
+
+def warp_filtered(photo: UInt8Image, H: Array, size: tuple[int, int], backdrop: UInt8Image) -> UInt8Image:
+    """Warp a photograph over a backdrop without aliasing, however its scale changes over the view.
+
+    Each place is read from the level of a pyramid of the photograph that fits its largest scale there, at
+    `SUBSAMPLES`² points a pixel where it is made smaller, which keeps detail across the tilt that the level of the
+    largest scale alone would lose.
+
+    Args:
+        photo: (H, W, 3).
+        H: (3, 3) from px of the photograph to px of the view.
+        size: (width, height) of the view, px.
+        backdrop: (h, w, 3) seen beside the photograph, of any size.
+
+    Returns:
+        (height, width, 3).
+    """
+    scale = texture_scale(H, size, photo.shape[1], photo.shape[0])
+    factor = SUBSAMPLES if scale.max() > 1 else 1
+    fine, shift = (size[0] * factor, size[1] * factor), (factor - 1) / 2
+    H = np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1]]) @ H  # pixel edges stay aligned
+    level = np.log2(np.maximum(scale / factor, 1.0))
+    beside = cv2.resize(backdrop, fine, interpolation=cv2.INTER_LINEAR)
+    image: MatLike | None = None
+    texture = photo
+    for number in range(int(np.ceil(level.max())) + 1):
+        if number >= int(level.min()):
+            sharp, image = image, beside.copy()
+            cv2.warpPerspective(texture, H, fine, image, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
+            if sharp is not None:
+                weight = cv2.resize(np.clip(level - (number - 1), 0.0, 1.0), fine, interpolation=cv2.INTER_LINEAR)
+                image = cv2.blendLinear(sharp, image, 1 - weight, weight)
+        if min(texture.shape[:2]) <= SMALLEST:
+            break
+        texture, H = _halve(texture, H)
+    return np.asarray(beside if image is None else cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def texture_scale(H: Array, size: tuple[int, int], width: int, height: int) -> NDArray[np.float32]:
+    """Return how many px of the photograph the largest step of one px covers, on a grid over the view.
+
+    Args:
+        H: (3, 3) from px of the photograph to px of the view.
+        size: (width, height) of the view, px.
+        width, height: of the photograph, px.
+
+    Returns:
+        (h, w), about one value for `GRID`² px; beside the photograph within what is found on it, 1 where it is not
+        seen at all.
+    """
+    columns, rows = (max(2, side // GRID) for side in size)
+    x, y = np.meshgrid((np.arange(columns) + 0.5) * size[0] / columns, (np.arange(rows) + 0.5) * size[1] / rows)
+    m = np.linalg.inv(H)
+    u, v, w = (row[0] * x + row[1] * y + row[2] for row in m)
+    ahead = w > 1e-9 * np.abs(w).max()
+    w = np.where(ahead, w, 1.0)
+    u, v = u / w, v / w
+    a, b, c, d = ((m[i, k] - p * m[2, k]) / w for i, p in ((0, u), (1, v)) for k in (0, 1))
+    square, area = a * a + b * b + c * c + d * d, a * d - b * c  # sum and product of the squared singular values
+    scale = np.sqrt((square + np.sqrt(np.maximum(square**2 - 4 * area**2, 0.0))) / 2)
+    seen = ahead & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    if not seen.any():
+        return np.ones((rows, columns), np.float32)
+    low, high = scale[seen].min(), scale[seen].max()
+    return np.asarray(np.where(ahead, np.clip(scale, low, high), high), np.float32)
 
 
 def wall_depth(camera: WallCamera, size: tuple[int, int], width: int, height: int) -> Array:
