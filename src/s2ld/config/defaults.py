@@ -249,6 +249,12 @@ def _photometric() -> CN:
     c.JPEG = [30, 95]  # quality
     c.SHADOW = 0.5  # share of the light that the darkest shadow takes
     c.PROBABILITY = 0.4  # of each of blur, noise, JPEG and shadow
+    # strong changes of a view, each with its probability; where they leave no texture, depth counts as unknown
+    c.NIGHT = 0.0  # little light, lamps, the noise of a long exposure
+    c.LOCAL_LIGHT = 0.0  # one spot of light, or hard shadows
+    c.HAZE = 0.0
+    c.FILM = 0.0  # grey of any mix of red, green and blue: filters, infrared, strong casts
+    c.NARROW = 1.0  # share of these probabilities that pairs of one viewpoint have; it grows to 1 with the change
     return c
 
 

@@ -13,18 +13,22 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from s2ld.config import CN
 from s2ld.data.images import UInt8Image, network_size, resize, to_grey
 from s2ld.data.index import SceneIndex, Selection, read_indices
 from s2ld.data.mixture import ENDLESS
 from s2ld.data.photo_files import intrinsics_scale, nearest, photo_files, read_depth, read_photo
-from s2ld.data.photometric import augment
+from s2ld.data.photometric import augment, change_view
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.data.scene_order import SceneOrder
+from s2ld.data.viewpoint import viewpoint_change
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import rescale_intrinsics
 from s2ld.geometry.pose import relative_pose
+
+Depth = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class _Photo:
     """A decoded image at the size that the network sees."""
 
     image: UInt8Image
-    depth: NDArray[np.float32] | None
+    depth: Depth | None
     K: NDArray[np.float64]  # of the resized image, px
     scale: tuple[float, float]
 
@@ -188,33 +192,50 @@ class MegaDepthPairs:
         image0, image1 = (int(image) for image in scene.pairs[row])
         poses = torch.from_numpy(scene.poses[[image0, image1]])
         try:
-            view0, view1 = self._view(which, image0, index, 0), self._view(which, image1, index, 1)
+            photos = self._photo(which, image0), self._photo(which, image1)
         except S2LDError as error:
             pair = f"pair ({scene.image_paths[image0]}, {scene.image_paths[image1]})"
             raise S2LDError(f"{error} (scene {scene.name}, {pair})") from error
-        return PairSample(
-            view0,
-            view1,
-            relative_pose(poses[0], poses[1]).float(),
-            f"megadepth/{scene.name}",
-        )
+        pose = relative_pose(poses[0], poses[1]).float()
+        lights = self._change_light(photos, pose, index)
+        views = [
+            ViewSample(
+                torch.from_numpy(grey)[None].float() / 255,
+                torch.from_numpy(photo.K).float(),
+                None if depth is None else torch.from_numpy(depth),
+                photo.scale,
+                str(scene.image_paths[image]),
+            )
+            for (grey, depth), photo, image in zip(lights, photos, (image0, image1), strict=True)
+        ]
+        return PairSample(views[0], views[1], pose, f"megadepth/{scene.name}")
 
-    def _view(self, which: int, image: int, index: int, side: int) -> ViewSample:
-        scene = self._scenes[which][0]
+    def _change_light(
+        self, photos: Sequence[_Photo], pose: Tensor, index: int
+    ) -> list[tuple[UInt8Image, Depth | None]]:
+        """Return grey image and depth of each photo, changed where this is asked for."""
+        node = self._photometric
+        if node is None or self.seed is None:
+            return [(photo.image, photo.depth) for photo in photos]
+        change, depth = 1.0, photos[0].depth
+        if depth is not None:
+            K0, K1 = (torch.from_numpy(photo.K) for photo in photos)
+            change = viewpoint_change(torch.from_numpy(depth), K0, K1, pose)
+        lights: list[tuple[UInt8Image, Depth | None]] = []
+        for side, photo in enumerate(photos):
+            rng = np.random.default_rng((self.seed, index, side))
+            if photo.depth is None:
+                lights.append((augment(photo.image, node, rng, change), None))
+            else:
+                lights.append(change_view(photo.image, photo.depth, node, rng, change))
+        return lights
+
+    def _photo(self, which: int, image: int) -> _Photo:
         photo = self._cache.get((which, image))
         if photo is None:
             photo = self._read(which, image)
             self._cache.put((which, image), photo)
-        grey = photo.image
-        if self._photometric is not None and self.seed is not None:
-            grey = augment(grey, self._photometric, np.random.default_rng((self.seed, index, side)))
-        return ViewSample(
-            torch.from_numpy(grey)[None].float() / 255,
-            torch.from_numpy(photo.K).float(),
-            None if photo.depth is None else torch.from_numpy(photo.depth),
-            photo.scale,
-            str(scene.image_paths[image]),
-        )
+        return photo
 
     def _read(self, which: int, image: int) -> _Photo:
         scene = self._scenes[which][0]

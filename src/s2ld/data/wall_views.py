@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from s2ld.config import CN
 from s2ld.data.images import UInt8Image, to_grey
-from s2ld.data.photometric import augment
+from s2ld.data.photometric import augment, change_view
 from s2ld.data.sample import PairSample, ViewSample
+from s2ld.data.viewpoint import viewpoint_change
 from s2ld.data.wall_cameras import Array, WallCamera, inverse, map_points
 
 SMALLEST = 32  # px: a photograph's shorter side is not halved below
@@ -51,25 +52,30 @@ def see_wall(
         rng: of the photometric change.
         backdrop: draws what is seen beside the photograph, which has no depth.
         source: name of the pair's source.
-        photometric: the DATA.PHOTOMETRIC node; None: plain grey views.
+        photometric: the DATA.PHOTOMETRIC node; None: plain grey views. Two photographs in unlike light get no strong
+            light beside it.
     """
     unit = WALL_DISTANCE / float(np.linalg.norm(cameras[0].t))
-    views = []
-    for photo, camera in zip(wall.photos, cameras, strict=True):
-        image, depth = _look(photo, wall.unknown, camera, config, backdrop())
-        grey = to_grey(image) if photometric is None else augment(image, photometric, rng)
-        views.append(
-            ViewSample(
-                torch.from_numpy(grey)[None].float() / 255,
-                torch.from_numpy(camera.K).float(),
-                torch.from_numpy(depth * unit).float(),
-            )
-        )
     T = np.eye(4)
     T[:3, :3] = cameras[1].R @ cameras[0].R.T
     T[:3, 3] = (cameras[1].t - T[:3, :3] @ cameras[0].t) * unit
+    relative, (K0, K1) = torch.from_numpy(T).float(), (torch.from_numpy(camera.K).float() for camera in cameras)
+    views: list[ViewSample] = []
+    change = 1.0
+    for photo, camera, K in zip(wall.photos, cameras, (K0, K1), strict=True):
+        image, depth = _look(photo, wall.unknown, camera, config, backdrop())
+        depth = depth * unit
+        if not views:
+            change = viewpoint_change(torch.from_numpy(depth), K0, K1, relative)
+        if photometric is None:
+            grey = to_grey(image)
+        elif wall.photos[0] is wall.photos[1]:
+            grey, depth = change_view(image, depth, photometric, rng, change)
+        else:  # in two lights already
+            grey = augment(image, photometric, rng, None)
+        views.append(ViewSample(torch.from_numpy(grey)[None].float() / 255, K, torch.from_numpy(depth).float()))
     H = torch.from_numpy(cameras[1].wall_to_image @ inverse(cameras[0].wall_to_image))
-    return PairSample(views[0], views[1], torch.from_numpy(T).float(), source, H.float())
+    return PairSample(views[0], views[1], relative, source, H.float())
 
 
 def _look(
