@@ -75,7 +75,7 @@ def test_all_of_the_ranges_is_drawn_evenly_and_the_views_overlap() -> None:
 
 def test_training_begins_with_small_changes_and_validation_has_all_of_them() -> None:
     config = data_config("DATA.HOMOGRAPHY.CURRICULUM", "100000")
-    growing, full = (HomographyPairs(config, 0, 200000, grows=grows) for grows in (True, False))
+    growing, full = (HomographyPairs(config, 0, 200000, train=train) for train in (True, False))
     early = [growing[index].T_0to1 for index in range(40)]
     angles = [np.degrees(np.arccos(np.clip((np.trace(T[:3, :3].numpy()) - 1) / 2, -1, 1))) for T in early]
     late = [full[index].T_0to1 for index in range(40)]

@@ -167,6 +167,10 @@ def _data() -> CN:
     c.HPATCHES.SKIP_LARGE = True  # without the 8 sequences above 1600x1200 px, as published numbers: 108 of 116
     c.HPATCHES.SHORT_SIDE = 480  # shorter side of the images, resized px (LoFTR); 0: as they are (D2-Net's MMA)
 
+    c.CROP = CN()  # training pairs that are crops around what both views see, instead of whole views
+    c.CROP.SHARE = 0.0  # of the pairs of synthetic, homography, light and megadepth
+    c.CROP.NATIVE = 0.5  # share of them at the photographs' own resolution; the others lie between it and the whole
+
     c.LIGHT = CN()
     c.LIGHT.ROOT = "../shared/light"  # folder of sets of photographs of one view in other light, with the groups
     c.LIGHT.GROUPS = "groups.json"  # in ROOT: {set: {place: [file, ...]}}

@@ -12,8 +12,7 @@ from s2ld.config import CN
 from s2ld.data.images import UInt8Image
 from s2ld.data.sample import PairSample
 from s2ld.data.textures import TextureBank
-from s2ld.data.wall_cameras import draw_cameras
-from s2ld.data.wall_views import Wall, see_wall
+from s2ld.data.wall_views import Wall, draw_wall_cameras, see_wall
 
 CACHED_PHOTOS = 400  # about 0.4 GB a loader process
 
@@ -25,14 +24,14 @@ class HomographyPairs:
         config: the DATA node (IMAGE_SIZE, PHOTOS, HOMOGRAPHY, PHOTOMETRIC).
         seed: of the source.
         length: number of pairs.
-        grows: the ranges grow with the index (HOMOGRAPHY.CURRICULUM), as for training.
+        train: the ranges grow with the index (HOMOGRAPHY.CURRICULUM), and a share are crops (CROP).
     """
 
-    def __init__(self, config: CN, seed: int, length: int, grows: bool = False) -> None:
+    def __init__(self, config: CN, seed: int, length: int, train: bool = False) -> None:
         self.config = config
         self.seed = seed
         self.length = length
-        self.grows = grows
+        self.train = train
         self.textures = TextureBank(config.PHOTOS, CACHED_PHOTOS, config.PHOTOS_EXCLUDE)
 
     def __len__(self) -> int:
@@ -43,7 +42,7 @@ class HomographyPairs:
             raise IndexError(f"pair {index} of {self.length}")
         rng = np.random.Generator(np.random.PCG64([self.seed, index]))
         photo = self._draw_photo(rng)
-        cameras = draw_cameras(photo.shape[1], photo.shape[0], self.config, rng, index if self.grows else None)
+        cameras = draw_wall_cameras(photo.shape[1], photo.shape[0], self.config, rng, index if self.train else None)
         wall = Wall((photo, photo))
         return see_wall(
             wall, cameras, self.config, rng, lambda: self._draw_photo(rng), "homography", self.config.PHOTOMETRIC

@@ -20,8 +20,7 @@ from s2ld.config import CN
 from s2ld.data.images import UInt8Image, to_grey
 from s2ld.data.sample import PairSample
 from s2ld.data.textures import TextureBank
-from s2ld.data.wall_cameras import draw_cameras
-from s2ld.data.wall_views import Wall, see_wall
+from s2ld.data.wall_views import Wall, draw_wall_cameras, see_wall
 from s2ld.errors import S2LDError
 
 CACHED_PHOTOS = 400  # about 0.3 GB a loader process
@@ -91,7 +90,7 @@ class LightPairs:
         which, photos = self._draw(index, rng)
         wall = Wall(photos, blank(photos))
         height, width = photos[0].shape[:2]
-        cameras = draw_cameras(width, height, self.config, rng, index if self._train else None)
+        cameras = draw_wall_cameras(width, height, self.config, rng, index if self._train else None)
         name = f"light/{self.places[which].name.split('/')[0]}"
         photometric = self.config.PHOTOMETRIC if self._train else None
         return see_wall(wall, cameras, self.config, rng, lambda: self._backdrop(rng), name, photometric)

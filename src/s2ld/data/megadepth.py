@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from s2ld.config import CN
-from s2ld.data.images import UInt8Image, network_size, resize, to_grey
+from s2ld.data.crops import Crops, common_windows, crops_of, is_crop
+from s2ld.data.images import UInt8Image, network_size, to_grey
 from s2ld.data.index import SceneIndex, Selection, read_indices
 from s2ld.data.mixture import ENDLESS
-from s2ld.data.photo_files import intrinsics_scale, nearest, photo_files, read_depth, read_photo
+from s2ld.data.photo_cache import Depth, Photo, PhotoCache, RescaledImages, cut, middle
+from s2ld.data.photo_files import intrinsics_scale, photo_files, read_depth, read_photo
 from s2ld.data.photometric import augment, change_view
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.data.scene_order import SceneOrder
@@ -28,69 +27,7 @@ from s2ld.errors import S2LDError
 from s2ld.geometry.camera import rescale_intrinsics
 from s2ld.geometry.pose import relative_pose
 
-Depth = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Photo:
-    """A decoded image at the size that the network sees."""
-
-    image: UInt8Image
-    depth: Depth | None
-    K: NDArray[np.float64]  # of the resized image, px
-    scale: tuple[float, float]
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory that it takes."""
-        return self.image.nbytes + (0 if self.depth is None else self.depth.nbytes)
-
-
-class _Cache:
-    """Keeps the photos used last, up to a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._used = limit, 0
-        self._photos: OrderedDict[tuple[int, int], _Photo] = OrderedDict()
-
-    def get(self, key: tuple[int, int]) -> _Photo | None:
-        """Return the photo of (scene, image), which is then the last used, or None."""
-        if key in self._photos:
-            self._photos.move_to_end(key)
-        return self._photos.get(key)
-
-    def put(self, key: tuple[int, int], photo: _Photo) -> None:
-        """Keep a photo that is not there yet; the least recently used leave for it."""
-        self._photos[key] = photo
-        self._used += photo.size_bytes
-        while self._used > self._limit:
-            self._used -= self._photos.popitem(last=False)[1].size_bytes
-
-
-class _Rescaled:
-    """Warns of images whose size is not that of their intrinsics: at the 1st, 10th, 100th ... that this process meets.
-
-    Args:
-        counts: number of images of each scene.
-    """
-
-    def __init__(self, counts: Sequence[int]) -> None:
-        self._starts = np.cumsum([0, *counts])
-        self._seen = np.zeros(int(self._starts[-1]), bool)
-
-    def add(self, which: int, image: int, path: Path) -> None:
-        """Count image `image` of scene `which`, once however often it is read."""
-        place = int(self._starts[which]) + image
-        if self._seen[place]:
-            return
-        self._seen[place] = True
-        count = int(self._seen.sum())
-        if 10 ** round(math.log10(count)) == count:
-            warnings.warn(
-                f"{path}: of another size than its intrinsics, which are rescaled (image {count} of this kind in this "
-                "process; scripts/check_data.py counts all)",
-                stacklevel=2,
-            )
+CROP_STREAM = 2  # third word of the generator's seed; 0 and 1 are those of the light of the views
 
 
 class MegaDepthPairs:
@@ -116,6 +53,7 @@ class MegaDepthPairs:
         layout: where the files that the indices name lie (`s2ld.data.layouts`).
         principal_point: "integer" where the indices count pixel centres at integers, "half" where at halves (COLMAP):
             then half a px is subtracted.
+        crop: which pairs are crops of the stored images; needs a seed and depth. None: all pairs are whole.
 
     Raises:
         S2LDError: no pair passes the filters; `__getitem__`: an image or depth map is missing or of another shape
@@ -140,6 +78,7 @@ class MegaDepthPairs:
         lanes: int = 1,
         layout: str = "undistorted_sfm",
         principal_point: Literal["integer", "half"] = "integer",
+        crop: Crops | None = None,
     ) -> None:
         self.root = Path(root)
         self._fill = fill
@@ -156,12 +95,13 @@ class MegaDepthPairs:
                 "or MAX_SCALE"
             )
         self._ends = np.cumsum([len(rows) for _, rows in self._scenes])
-        self._cache = _Cache(cache_mb << 20)
+        self._cache = PhotoCache(cache_mb << 20)
         counts = [len(rows) for _, rows in self._scenes]
         self._order = None if seed is None else SceneOrder(counts, pairs_per_scene, seed, lanes)
         self._layout = layout
+        self._crop = crop if depth and crop is not None and crop.share > 0 else None
         self._centre = 0.5 if principal_point == "half" else 0.0
-        self._rescaled = _Rescaled([len(scene.image_paths) for scene, _ in self._scenes])
+        self._rescaled = RescaledImages([len(scene.image_paths) for scene, _ in self._scenes])
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if self.seed is None else ENDLESS
@@ -191,12 +131,14 @@ class MegaDepthPairs:
         scene = self._scenes[which][0]
         image0, image1 = (int(image) for image in scene.pairs[row])
         poses = torch.from_numpy(scene.poses[[image0, image1]])
+        pose = relative_pose(poses[0], poses[1])
         try:
-            photos = self._photo(which, image0), self._photo(which, image1)
+            photos = self._crops(which, (image0, image1), pose, index)
+            if photos is None:
+                photos = self._photo(which, image0), self._photo(which, image1)
         except S2LDError as error:
             pair = f"pair ({scene.image_paths[image0]}, {scene.image_paths[image1]})"
             raise S2LDError(f"{error} (scene {scene.name}, {pair})") from error
-        pose = relative_pose(poses[0], poses[1]).float()
         lights = self._change_light(photos, pose, index)
         views = [
             ViewSample(
@@ -208,11 +150,23 @@ class MegaDepthPairs:
             )
             for (grey, depth), photo, image in zip(lights, photos, (image0, image1), strict=True)
         ]
-        return PairSample(views[0], views[1], pose, f"megadepth/{scene.name}")
+        return PairSample(views[0], views[1], pose.float(), f"megadepth/{scene.name}")
 
-    def _change_light(
-        self, photos: Sequence[_Photo], pose: Tensor, index: int
-    ) -> list[tuple[UInt8Image, Depth | None]]:
+    def _crops(self, which: int, images: tuple[int, int], pose: Tensor, index: int) -> tuple[Photo, Photo] | None:
+        """Return a crop of each image around what both see, where this pair is drawn to be one and such is found."""
+        if self._crop is None or self.seed is None:
+            return None
+        rng = np.random.default_rng((self.seed, index, CROP_STREAM))
+        if not is_crop(self._crop, rng):
+            return None
+        stored = self._stored(which, images[0]), self._stored(which, images[1])
+        windows = common_windows(stored, pose.numpy(), self._crop, rng)
+        if windows is None:
+            return None
+        size = self._crop.size
+        return cut(stored[0], windows[0], size), cut(stored[1], windows[1], size)
+
+    def _change_light(self, photos: Sequence[Photo], pose: Tensor, index: int) -> list[tuple[UInt8Image, Depth | None]]:
         """Return grey image and depth of each photo, changed where this is asked for."""
         node = self._photometric
         if node is None or self.seed is None:
@@ -230,36 +184,40 @@ class MegaDepthPairs:
                 lights.append(change_view(photo.image, photo.depth, node, rng, change))
         return lights
 
-    def _photo(self, which: int, image: int) -> _Photo:
-        photo = self._cache.get((which, image))
+    def _photo(self, which: int, image: int) -> Photo:
+        """Return a whole image as the network sees it."""
+        photo = self._cache.get((which, image, False))
         if photo is None:
-            photo = self._read(which, image)
-            self._cache.put((which, image), photo)
+            stored = self._stored(which, image)
+            height, width = stored.image.shape[:2]
+            window = (0, 0, width, height) if self._fill is None else middle(height, width, *self._fill)
+            photo = cut(stored, window, self._fill or network_size(width, height, self.long_side))
+            if self._photometric is None:
+                photo = replace(photo, image=to_grey(photo.image))
+            self._cache.put((which, image, False), photo)
         return photo
 
-    def _read(self, which: int, image: int) -> _Photo:
+    def _stored(self, which: int, image: int) -> Photo:
+        """Return an image as its file has it; kept where crops are cut of it."""
+        photo = self._cache.get((which, image, True))
+        if photo is None:
+            photo = self._read(which, image)
+            if self._crop is not None:
+                self._cache.put((which, image, True), photo)
+        return photo
+
+    def _read(self, which: int, image: int) -> Photo:
         scene = self._scenes[which][0]
         files = photo_files(self.root, scene, image, self._layout, self._depth)
         full = read_photo(files)
-        height, width = full.shape[:2]
-        rows, columns = slice(0, height), slice(0, width)
-        if self._fill is not None:
-            rows, columns = _middle(height, width, *self._fill)
-        size = self._fill or network_size(width, height, self.long_side)
-        image_small, scale = resize(np.ascontiguousarray(full[rows, columns]), size)
-        depth = None
-        if self._depth:
-            depth = nearest(read_depth(files, (width, height))[rows, columns], image_small.shape[:2], scale)
-        factor = intrinsics_scale(files, (width, height))
+        size = full.shape[1], full.shape[0]
+        depth = read_depth(files, size) if self._depth else None
+        factor = intrinsics_scale(files, size)
         if factor != (1.0, 1.0):
             self._rescaled.add(which, image, files.image)
         K = torch.tensor(scene.intrinsics[image])
         K[:2, 2] -= self._centre
-        K = rescale_intrinsics(K, torch.tensor(factor, dtype=K.dtype))
-        K[:2, 2] -= torch.tensor([columns.start, rows.start], dtype=K.dtype)
-        K = rescale_intrinsics(K, torch.tensor(scale, dtype=K.dtype))
-        grey_or_colour = image_small if self._photometric is not None else to_grey(image_small)
-        return _Photo(grey_or_colour, depth, K.numpy(), scale)
+        return Photo(full, depth, rescale_intrinsics(K, torch.tensor(factor, dtype=K.dtype)).numpy(), (1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -311,12 +269,5 @@ def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: 
         lanes=lanes,
         layout=node.LAYOUT,
         principal_point=node.PRINCIPAL_POINT,
+        crop=crops_of(config) if split == "train" else None,
     )
-
-
-def _middle(height: int, width: int, to_width: int, to_height: int) -> tuple[slice, slice]:
-    """Return rows and columns of the largest part of the shape `to_width` to `to_height`, at the middle."""
-    factor = min(width / to_width, height / to_height)
-    part_height, part_width = min(round(factor * to_height), height), min(round(factor * to_width), width)
-    top, left = (height - part_height) // 2, (width - part_width) // 2
-    return slice(top, top + part_height), slice(left, left + part_width)

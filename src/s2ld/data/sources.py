@@ -68,12 +68,13 @@ def _generated_count(config: CN, split: Split) -> int:
 
 
 def _synthetic(config: CN, split: Split) -> PairSource:
-    return SyntheticPairs(config.DATA, split_seed(config.DATA.SEED, split), _generated_count(config, split))
+    count = _generated_count(config, split)
+    return SyntheticPairs(config.DATA, split_seed(config.DATA.SEED, split), count, split == "train")
 
 
 def _homography(config: CN, split: Split) -> PairSource:
     count = _generated_count(config, split)
-    return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), count, grows=split == "train")
+    return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), count, split == "train")
 
 
 def _light(config: CN, split: Split) -> PairSource:

@@ -59,7 +59,12 @@ def wide_ranges(config: CN, drawn: int | None = None) -> WideRanges:
 
 
 def draw_cameras(
-    width: int, height: int, config: CN, rng: np.random.Generator, drawn: int | None = None
+    width: int,
+    height: int,
+    config: CN,
+    rng: np.random.Generator,
+    drawn: int | None = None,
+    texture_px: float | None = None,
 ) -> tuple[WallCamera, WallCamera]:
     """Draw two cameras before a photograph of `width` × `height` px whose overlap fits the config, or comes nearest.
 
@@ -68,13 +73,15 @@ def draw_cameras(
         config: the DATA node.
         rng: source of all randomness.
         drawn: pairs of the run before this one, for HOMOGRAPHY.CURRICULUM; None: the full ranges.
+        texture_px: px of the photograph that a px of the first view covers (WIDE: of both, in the mean); None: drawn so
+            that the view shows half to all of the photograph.
     """
-    if config.HOMOGRAPHY.WIDE:
-        return _draw_wide(width, height, config, wide_ranges(config.HOMOGRAPHY, drawn), rng)
     view = np.array(config.IMAGE_SIZE, np.float64)
     h = config.HOMOGRAPHY
-    largest = min(width / view[0], height / view[1])  # texture px per view px at which the photo just fills the view
-    texture_px = rng.uniform(0.5, 1.0) * largest
+    if texture_px is None:
+        texture_px = rng.uniform(0.5, 1.0) * whole_scale(width, height, config)
+    if h.WIDE:
+        return _draw_wide(width, height, config, wide_ranges(h, drawn), texture_px, rng)
     free = np.array([width, height]) - texture_px * view
     target = np.array([width, height]) / 2 + rng.uniform(-0.5, 0.5, 2) * free
     first = look_at(target, texture_px, rng.uniform(0, h.TILT), rng.normal(0, h.ROTATION) / 2, view, h.FOV, rng)
@@ -95,7 +102,7 @@ def draw_cameras(
 
 
 def _draw_wide(
-    width: int, height: int, config: CN, ranges: WideRanges, rng: np.random.Generator
+    width: int, height: int, config: CN, ranges: WideRanges, mean_px: float, rng: np.random.Generator
 ) -> tuple[WallCamera, WallCamera]:
     """Draw tilts, turn and scale, each evenly over its range, and then places for the cameras until they overlap.
 
@@ -107,7 +114,6 @@ def _draw_wide(
     h, photo = config.HOMOGRAPHY, np.array([width, height], np.float64)
     tilts = rng.uniform(0, ranges.tilt), rng.uniform(0, ranges.tilt / 2)
     ratio = float(np.exp(rng.uniform(*np.log(ranges.zoom)) * rng.choice((-0.5, 0.5))))
-    mean_px = rng.uniform(0.5, 1.0) * float((photo / view).min())  # texture px per view px, of both views together
     texture_px = mean_px * ratio, mean_px / ratio
     roll = rng.normal(0, h.ROTATION) / 2
     rolls = roll, roll + rng.uniform(-ranges.turn, ranges.turn)
@@ -126,6 +132,11 @@ def _draw_wide(
             break
     assert best is not None
     return (best[0], best[1]) if rng.random() < 0.5 else (best[1], best[0])
+
+
+def whole_scale(width: int, height: int, config: CN) -> float:
+    """Return how many px of a photograph of `width` × `height` px a view's px covers where it just fills the view."""
+    return float(min(width / config.IMAGE_SIZE[0], height / config.IMAGE_SIZE[1]))
 
 
 def look_at(

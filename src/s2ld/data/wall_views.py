@@ -12,11 +12,12 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from s2ld.config import CN
+from s2ld.data.crops import crops_of, draw_scales, is_crop
 from s2ld.data.images import UInt8Image, to_grey
 from s2ld.data.photometric import augment, change_view
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.data.viewpoint import viewpoint_change
-from s2ld.data.wall_cameras import Array, WallCamera, inverse, map_points
+from s2ld.data.wall_cameras import Array, WallCamera, draw_cameras, inverse, map_points, whole_scale
 
 SMALLEST = 32  # px: a photograph's shorter side is not halved below
 SUBSAMPLES = 2  # a pixel and axis, where a photograph is made smaller
@@ -32,6 +33,16 @@ class Wall:
     """(H, W, 3) RGB that each view shows: the same one, or two of one size that agree pixel by pixel."""
     unknown: NDArray[np.uint8] | None = None
     """(H, W) not 0 where the depth counts as unknown."""
+
+
+def draw_wall_cameras(
+    width: int, height: int, config: CN, rng: np.random.Generator, drawn: int | None
+) -> tuple[WallCamera, WallCamera]:
+    """Draw two cameras, of crops for a share of the training pairs (DATA.CROP); the arguments are `draw_cameras`'."""
+    crops, texture_px = crops_of(config), None
+    if drawn is not None and is_crop(crops, rng):
+        texture_px = draw_scales(crops, [whole_scale(width, height, config)], rng)[0]
+    return draw_cameras(width, height, config, rng, drawn, texture_px)
 
 
 def see_wall(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from s2ld.config import CN
+from s2ld.data.crops import crops_of, is_crop
 from s2ld.data.images import UInt8Image
 from s2ld.data.photometric import change_view
 from s2ld.data.sample import PairSample, ViewSample
-from s2ld.data.synthetic.cameras import draw_first, draw_second
+from s2ld.data.synthetic.cameras import draw_crops, draw_first, draw_second
 from s2ld.data.synthetic.draw import draw_scene
 from s2ld.data.synthetic.render import Atlas, Rendered, render_views
 from s2ld.data.synthetic.scene import Camera, Scene
@@ -62,12 +63,14 @@ class SyntheticPairs:
         config: the DATA node.
         seed: of the whole source.
         length: number of pairs it claims to have.
+        train: a share of the pairs are crops (CROP).
 
     Raises:
         S2LDError: DATA.PHOTOS has no photographs.
     """
 
-    def __init__(self, config: CN, seed: int, length: int) -> None:
+    def __init__(self, config: CN, seed: int, length: int, train: bool = False) -> None:
+        self._crops = crops_of(config) if train else None
         self._config = config
         self._seed = seed
         self._length = length
@@ -93,6 +96,9 @@ class SyntheticPairs:
             raise IndexError(f"pair {index} of {self._length}")
         rng = self.rng(index)
         pair = draw_pair(self._config.SYNTHETIC, len(self._bank), self._size, rng)
+        if self._crops is not None and is_crop(self._crops, rng):
+            cameras = draw_crops(pair.scene, (pair.camera0, pair.camera1), self._size, self._crops, rng)
+            pair = replace(pair, camera0=cameras[0], camera1=cameras[1])
         rendered = render_pairs([pair], self._atlas, self._size, self._config.SYNTHETIC.SUPERSAMPLE)
         relative = torch.from_numpy(pair.camera1.pose @ np.linalg.inv(pair.camera0.pose)).float()
         K0, K1 = (torch.from_numpy(camera.K).float() for camera in (pair.camera0, pair.camera1))
