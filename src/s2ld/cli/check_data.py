@@ -82,8 +82,11 @@ def main(argv: Sequence[str] | None = None) -> list[SourceReport]:
                 reports.append(check_other(name, split, config, arguments))
                 print_report(reports[-1])
             continue
-        for where, its_splits in groups_of(config.DATA, splits).items():
-            reports.append(check_megadepth(where, its_splits, config.DATA, arguments))
+        groups = groups_of(config.DATA, splits)
+        for number, (where, its_splits) in enumerate(groups.items(), 1):
+            several = len(megadepth_files(config.DATA, its_splits[0])) > 1
+            folder = f"{its_splits[0]}_{number}" if several else its_splits[0]
+            reports.append(check_megadepth(where, its_splits, config.DATA, arguments, folder))
     if arguments.json is not None:
         with whole_file(arguments.json) as part:
             part.write_text(json.dumps([asdict(report) for report in reports], indent=1))
@@ -108,14 +111,23 @@ def groups_of(config: CN, splits: Sequence[Split]) -> dict[MegaDepthFiles, list[
     """Return the splits by the MegaDepth files that they read: a validation may read those of the training."""
     groups: dict[MegaDepthFiles, list[Split]] = {}
     for split in splits:
-        groups.setdefault(megadepth_files(config, split), []).append(split)
+        for files in megadepth_files(config, split):
+            groups.setdefault(files, []).append(split)
     return groups
 
 
 def check_megadepth(
-    where: MegaDepthFiles, splits: Sequence[Split], config: CN, arguments: argparse.Namespace
+    where: MegaDepthFiles, splits: Sequence[Split], config: CN, arguments: argparse.Namespace, folder: str
 ) -> SourceReport:
-    """Walk, print and, where asked for, clean what splits read of MegaDepth; `config` is the DATA node."""
+    """Walk, print and, where asked for, clean what splits read of MegaDepth.
+
+    Args:
+        where: one set of files.
+        splits: that read it.
+        config: the DATA node.
+        arguments: of the command.
+        folder: name for clean indices.
+    """
     title = f"megadepth, {' and '.join(splits)}"
     node, key = config.MEGADEPTH, INDEX_KEYS[splits[0]]
     print(f"\n{title}: index {where.scenes or where.index}, files below {where.root}, layout {node.LAYOUT}", flush=True)
@@ -128,11 +140,11 @@ def check_megadepth(
     report = SourceReport(title, walked.scenes, help=advice(walked, where, splits[0], config))
     print_report(report)
     if arguments.write_clean_index is not None:
-        print(write_clean(walked.clean, arguments.write_clean_index, splits[0], key))
+        print(write_clean(walked.clean, arguments.write_clean_index, folder, key))
     return report
 
 
-def write_clean(clean: Sequence[SceneIndex], folder: Path, split: Split, key: str) -> str:
+def write_clean(clean: Sequence[SceneIndex], folder: Path, split: str, key: str) -> str:
     """Write indices to `folder`/`split` and their list, and return the line that tells how to use them."""
     if not clean:
         return f"no pair of {split} can be read: no clean index is written"

@@ -183,7 +183,7 @@ def _data() -> CN:
 
 
 def _megadepth() -> CN:
-    c = CN()
+    c = CN()  # ROOT, INDEX and SCENES, those of validation and test too, may be lists of as many, for several data sets
     c.ROOT = "data/megadepth/train"  # folder that the index's paths start from
     c.INDEX = "data/megadepth/index/scene_info_0.1_0.7"  # folder of index files
     c.SCENES = ""  # text file of index names, one a line; empty: all files of INDEX

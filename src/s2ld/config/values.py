@@ -184,6 +184,11 @@ ANY_LENGTH = frozenset(
 )
 """Lists that need not be as long as their default."""
 
+ONE_OR_MORE = frozenset(
+    f"DATA.MEGADEPTH.{split}{leaf}" for split in ("", "VAL_", "TEST_") for leaf in ("ROOT", "INDEX", "SCENES")
+)
+"""Texts that may be lists of texts."""
+
 IMAGE_MULTIPLE = 8  # DATA.IMAGE_SIZE: the network's cell, px
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", list: "a list"}
 
@@ -200,6 +205,10 @@ def fit(key: str, value: object, default: Any, origin: str) -> Any:
     Raises:
         S2LDError: another type or length, or a value out of range; the message names origin, key and what would do.
     """
+    if key in ONE_OR_MORE:
+        if isinstance(value, list | tuple) and value:
+            return [_fit_one(key, item, str, origin) for item in value]
+        return _fit_one(key, value, str, origin)
     if not isinstance(default, list):
         return _fit_one(key, value, type(default), origin)
     if not isinstance(value, list | tuple):

@@ -37,7 +37,7 @@ class MegaDepthPairs:
     function of (seed, index). Without a seed the pairs are enumerated, scene after scene.
 
     Args:
-        root: folder that the paths of the indices start from.
+        root: folder that the paths of the indices start from, or one for each scene.
         scenes: the indices; a scene of which no pair passes the filters is left out.
         long_side: longer side of the resized image, px; both sides are rounded down to multiples of 8.
         depth: read the depth maps.
@@ -62,7 +62,7 @@ class MegaDepthPairs:
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | Sequence[str | Path],
         scenes: Sequence[SceneIndex],
         long_side: int,
         *,
@@ -80,14 +80,15 @@ class MegaDepthPairs:
         principal_point: Literal["integer", "half"] = "integer",
         crop: Crops | None = None,
     ) -> None:
-        self.root = Path(root)
         self._fill = fill
         self.long_side = long_side
         self.seed = seed
         self._depth = depth
         self._photometric = photometric if seed is not None else None
+        roots = [root] * len(scenes) if isinstance(root, str | Path) else root
         chosen = [(scene, Selection(scene, overlap, max_angle, max_scale)) for scene in scenes]
         self._scenes = [(scene, rows) for scene, rows in chosen if len(rows)]
+        self._roots = [Path(place) for place, (_, rows) in zip(roots, chosen, strict=True) if len(rows)]
         if not self._scenes:
             raise S2LDError(
                 f"none of {len(scenes)} MegaDepth indices has a pair with overlap in {list(overlap)} and an angle of "
@@ -208,7 +209,7 @@ class MegaDepthPairs:
 
     def _read(self, which: int, image: int) -> Photo:
         scene = self._scenes[which][0]
-        files = photo_files(self.root, scene, image, self._layout, self._depth)
+        files = photo_files(self._roots[which], scene, image, self._layout, self._depth)
         full = read_photo(files)
         size = full.shape[1], full.shape[0]
         depth = read_depth(files, size) if self._depth else None
@@ -232,15 +233,34 @@ class MegaDepthFiles:
     """Whether the split reads depth maps."""
 
 
-def megadepth_files(config: CN, split: Literal["train", "val", "test"]) -> MegaDepthFiles:
-    """Return where the files of a split are, from the DATA node of a config."""
+def megadepth_files(config: CN, split: Literal["train", "val", "test"]) -> list[MegaDepthFiles]:
+    """Return where the files of a split are, from the DATA node of a config: one set of them for each ROOT.
+
+    Raises:
+        S2LDError: there are not as many INDEX (or SCENES, where any are given) as ROOT.
+    """
     node = config.MEGADEPTH
     if split == "test":
-        return MegaDepthFiles(Path(node.TEST_ROOT), Path(node.TEST_INDEX), node.TEST_SCENES, False)
-    if split == "val":  # the list of training scenes says nothing of another folder
+        root, index, scenes = node.TEST_ROOT, node.TEST_INDEX, node.TEST_SCENES
+    elif split == "val":  # the list of training scenes says nothing of another folder
         scenes = node.VAL_SCENES or ("" if node.VAL_INDEX else node.SCENES)
-        return MegaDepthFiles(Path(node.VAL_ROOT or node.ROOT), Path(node.VAL_INDEX or node.INDEX), scenes, True)
-    return MegaDepthFiles(Path(node.ROOT), Path(node.INDEX), node.SCENES, True)
+        root, index = node.VAL_ROOT or node.ROOT, node.VAL_INDEX or node.INDEX
+    else:
+        root, index, scenes = node.ROOT, node.INDEX, node.SCENES
+    roots, indices, lists = as_list(root), as_list(index), as_list(scenes)
+    lists = lists if any(lists) else [""] * len(roots)
+    if len({len(roots), len(indices), len(lists)}) > 1:
+        raise S2LDError(
+            f"DATA.MEGADEPTH: {len(roots)} folders, {len(indices)} of indices and {len(lists)} lists of scenes for "
+            f"{split}; ROOT, INDEX and SCENES (VAL_..., TEST_...) must be as many"
+        )
+    places = zip(roots, indices, lists, strict=True)
+    return [MegaDepthFiles(Path(r), Path(i), s, split != "test") for r, i, s in places]
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    """Return a key's texts, one or more, as a list."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: int = 1) -> MegaDepthPairs:
@@ -252,12 +272,17 @@ def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: 
     Raises:
         S2LDError: what `read_indices` and `MegaDepthPairs` say.
     """
-    node, files = config.MEGADEPTH, megadepth_files(config, split)
+    node = config.MEGADEPTH
+    read = [
+        (files.root, scene)
+        for files in megadepth_files(config, split)
+        for scene in read_indices(files.index, files.scenes)
+    ]
     return MegaDepthPairs(
-        files.root,
-        read_indices(files.index, files.scenes),
+        [root for root, _ in read],
+        [scene for _, scene in read],
         config.TEST_LONG_SIDE if split == "test" else max(config.IMAGE_SIZE),
-        depth=files.depth,
+        depth=split != "test",
         overlap=(float(node.OVERLAP[0]), float(node.OVERLAP[1])),
         max_angle=node.MAX_ANGLE,
         max_scale=node.MAX_SCALE,

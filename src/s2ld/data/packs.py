@@ -61,9 +61,9 @@ def stage(data: CN, root: Path, recoding: Recoding) -> None:
     if data.PHOTOS:
         _stage_photos(Path(data.PHOTOS), data.PHOTOS_EXCLUDE, root, recoding)
     if "megadepth" in data.TRAIN_SOURCES:
-        for split in (megadepth_files(data, "train"), megadepth_files(data, "val")):
-            for index in read_indices(split.index, split.scenes):
-                _stage_scene(split, index, data.MEGADEPTH, root, recoding)
+        for files in (*megadepth_files(data, "train"), *megadepth_files(data, "val")):
+            for index in read_indices(files.index, files.scenes):
+                _stage_scene(files, index, data.MEGADEPTH, root, recoding)
     folders = [data.LIGHT.ROOT] if "light" in (*data.TRAIN_SOURCES, *data.VAL_SOURCES) else []
     folders += [data.POSED_PAIRS.ROOT] if "posed_pairs" in data.VAL_SOURCES else []
     for source in map(Path, folders):
