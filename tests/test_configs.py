@@ -12,7 +12,7 @@ from yacs.config import CfgNode as CN
 
 from s2ld.config import build_config, config_from_text, config_keys, config_to_text, defaults
 from s2ld.data.datamodule import PairDataModule
-from s2ld.data.megadepth import MegaDepthPairs
+from s2ld.data.megadepth import MegaDepthPairs, megadepth_files
 from s2ld.data.sources import build_source
 from s2ld.errors import S2LDError
 from s2ld.models.network import S2LD
@@ -53,6 +53,17 @@ def test_the_mixture_keeps_training_and_validation_scenes_apart() -> None:
     assert not set(train) & set(val)
     assert "posed_pairs" in node.VAL_SOURCES
     assert "posed_pairs" not in node.TRAIN_SOURCES
+
+
+def test_the_wide_mixture_trains_on_what_the_mixture_does_and_more() -> None:
+    plain, wide = (build_config([ROOT / f"configs/data/{name}.yaml"]).DATA for name in ("mixture", "mixture_wide"))
+    assert wide.PHOTOS_EXCLUDE == plain.PHOTOS_EXCLUDE
+    assert wide.MEGADEPTH.SCENES[0] == plain.MEGADEPTH.SCENES
+    assert wide.MEGADEPTH.VAL_SCENES[0] == plain.MEGADEPTH.VAL_SCENES
+    assert [len(megadepth_files(wide, split)) for split in ("train", "val", "test")] == [2, 2, 1]
+    assert "roadscene_vis_thermal" in wide.LIGHT.TRAIN_EXCLUDE
+    assert "posed_pairs" not in wide.TRAIN_SOURCES
+    assert wide.HOMOGRAPHY.CURRICULUM > 0
 
 
 @pytest.mark.skipif(not (ROOT / "../shared/real_scenes").is_dir(), reason="needs ../shared")

@@ -156,11 +156,11 @@ def _loss() -> CN:
 
 def _data() -> CN:
     c = CN()
-    c.TRAIN_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth
+    c.TRAIN_SOURCES = ["synthetic"]  # of synthetic | homography | light | megadepth
     c.TRAIN_WEIGHTS = [1.0]  # share of each source
-    c.VAL_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth | scannet | posed_pairs
+    c.VAL_SOURCES = ["synthetic"]  # of synthetic | homography | light | megadepth | scannet | posed_pairs
     c.VAL_PAIRS = 64  # pairs of each validation source
-    c.TEST_SOURCE = "synthetic"  # synthetic | homography | megadepth | scannet | hpatches | posed_pairs
+    c.TEST_SOURCE = "synthetic"  # synthetic | homography | light | megadepth | scannet | hpatches | posed_pairs
     c.TEST_PAIRS = 200  # pairs of a generated test source (0: all of a finite one)
     c.IMAGE_SIZE = [640, 480]  # width, height of training images, resized px, multiples of 8
     c.TEST_LONG_SIDE = 640  # longer side of test images, and of posed_pairs in validation too, resized px
@@ -198,11 +198,24 @@ def _data() -> CN:
     c.HPATCHES.SUBSET = "all"  # all | illumination | viewpoint
     c.HPATCHES.SKIP_LARGE = True  # without the 8 sequences above 1600x1200 px, as published numbers: 108 of 116
     c.HPATCHES.SHORT_SIDE = 480  # shorter side of the images, resized px (LoFTR); 0: as they are (D2-Net's MMA)
+
+    c.CROP = CN()  # training pairs that are crops around what both views see, instead of whole views
+    c.CROP.SHARE = 0.0  # of the pairs of synthetic, homography, light and megadepth
+    c.CROP.NATIVE = 0.5  # share of them at the photographs' own resolution; the others lie between it and the whole
+
+    c.LIGHT = CN()
+    c.LIGHT.ROOT = "../shared/light"  # folder of sets of photographs of one view in other light, with the groups
+    c.LIGHT.GROUPS = "groups.json"  # in ROOT: {set: {place: [file, ...]}}
+    c.LIGHT.VAL_EVERY = 5  # validation and test have the N-th, 2N-th ... place of each set by name
+    c.LIGHT.VAL_PLACES = ["lta_traffic/cam2702"]  # further ones for validation and test, set/place
+    # sets that training leaves out: the default one is aligned to 2 or 3 px only, too coarse for the fine stage
+    c.LIGHT.TRAIN_EXCLUDE = ["roadscene_vis_thermal"]
+    c.LIGHT.VAL_EXCLUDE = []  # sets that validation and test leave out
     return c
 
 
 def _megadepth() -> CN:
-    c = CN()
+    c = CN()  # ROOT, INDEX and SCENES, those of validation and test too, may be lists of as many, for several data sets
     c.ROOT = "data/megadepth/train"  # folder that the index's paths start from
     c.INDEX = "data/megadepth/index/scene_info_0.1_0.7"  # folder of index files
     c.SCENES = ""  # text file of index names, one a line; empty: all files of INDEX
@@ -248,6 +261,15 @@ def _homography() -> CN:
     c.TILT = 35.0  # largest tilt of the plane against either camera, degrees
     c.ZOOM = [0.5, 1.0]  # scale of the second view against the first, or the reverse
     c.OVERLAP = [0.3, 1.0]  # share of view 0 that is visible in view 1
+    # for large changes: tilt, scale and turn are each drawn evenly and kept while the cameras are drawn anew until the
+    # smaller view overlaps, and the photograph is filtered for each part of a view
+    c.WIDE = False
+    c.TURN = 45.0  # WIDE: largest in-plane rotation between the views, degrees (ROTATION turns both together)
+    c.CURRICULUM = 0  # WIDE: pairs of the run over which the ranges grow from those of START; 0: full at once
+    c.START = CN()
+    c.START.TILT = 35.0  # degrees, as TILT
+    c.START.ZOOM = 0.5  # least scale, as ZOOM
+    c.START.TURN = 26.0  # degrees, as TURN; the deviation is that of ROTATION 15
     return c
 
 
@@ -263,6 +285,12 @@ def _photometric() -> CN:
     c.JPEG = [30, 95]  # quality
     c.SHADOW = 0.5  # share of the light that the darkest shadow takes
     c.PROBABILITY = 0.4  # of each of blur, noise, JPEG and shadow
+    # strong changes of a view, each with its probability; where they leave no texture, depth counts as unknown
+    c.NIGHT = 0.0  # little light, lamps, the noise of a long exposure
+    c.LOCAL_LIGHT = 0.0  # one spot of light, or hard shadows
+    c.HAZE = 0.0
+    c.FILM = 0.0  # grey of any mix of red, green and blue: filters, infrared, strong casts
+    c.NARROW = 1.0  # share of these probabilities that pairs of one viewpoint have; it grows to 1 with the change
     return c
 
 

@@ -123,6 +123,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATA.HOMOGRAPHY.TILT": (0, 85),
     "DATA.HOMOGRAPHY.ZOOM": (1e-3, _ANY),
     "DATA.HOMOGRAPHY.OVERLAP": _SHARE,
+    "DATA.HOMOGRAPHY.TURN": (0, 180),
+    "DATA.HOMOGRAPHY.CURRICULUM": _COUNT,
+    "DATA.HOMOGRAPHY.START.TILT": (0, 85),
+    "DATA.HOMOGRAPHY.START.ZOOM": (1e-3, 1),
+    "DATA.HOMOGRAPHY.START.TURN": (0, 180),
     "DATA.PHOTOMETRIC.EXPOSURE": _COUNT,
     "DATA.PHOTOMETRIC.GAMMA": (1e-2, 100),
     "DATA.PHOTOMETRIC.COLOUR_CAST": _SHARE,
@@ -131,6 +136,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATA.PHOTOMETRIC.JPEG": (1, 100),
     "DATA.PHOTOMETRIC.SHADOW": _SHARE,
     "DATA.PHOTOMETRIC.PROBABILITY": _SHARE,
+    "DATA.PHOTOMETRIC.NIGHT": _SHARE,
+    "DATA.PHOTOMETRIC.LOCAL_LIGHT": _SHARE,
+    "DATA.PHOTOMETRIC.HAZE": _SHARE,
+    "DATA.PHOTOMETRIC.FILM": _SHARE,
+    "DATA.PHOTOMETRIC.NARROW": _SHARE,
     "DATA.NOISE.ROTATION": (0, 180),
     "DATA.NOISE.TRANSLATION": (0, 180),
     "DATA.NOISE.DEPTH": _SHARE,
@@ -142,6 +152,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATA.POSED_PAIRS.MULTIPLE": _SOME,
     "DATA.SCANNET.SIZE": (8, _ANY),
     "DATA.HPATCHES.SHORT_SIDE": _COUNT,
+    "DATA.CROP.SHARE": _SHARE,
+    "DATA.CROP.NATIVE": _SHARE,
+    "DATA.LIGHT.VAL_EVERY": _COUNT,
     "EVAL.OPENCV_THRESHOLD": _POSITIVE,
     "EVAL.OPENCV_CONFIDENCE": (1e-6, 1 - 1e-9),
     "EVAL.MAGSAC_THRESHOLD": _POSITIVE,
@@ -188,6 +201,7 @@ ANY_LENGTH = frozenset(
     (
         *("MODEL.BACKBONE.CONTEXT", "MODEL.COARSE.LAYERS", "MODEL.FINE.LAYERS", "TRAIN.FREEZE", "TRAIN.MILESTONES"),
         *("DATA.TRAIN_SOURCES", "DATA.TRAIN_WEIGHTS", "DATA.VAL_SOURCES", "DATA.PHOTOS_EXCLUDE"),
+        *("DATA.LIGHT.VAL_PLACES", "DATA.LIGHT.TRAIN_EXCLUDE", "DATA.LIGHT.VAL_EXCLUDE"),
         "EVAL.ESTIMATORS",
     )
 )
@@ -195,6 +209,11 @@ ANY_LENGTH = frozenset(
 
 EXAMPLES: dict[str, list[Any]] = {"MODEL.BACKBONE.CONTEXT": [112, 160]}
 """Of lists that are empty by default and do not hold texts."""
+
+ONE_OR_MORE = frozenset(
+    f"DATA.MEGADEPTH.{split}{leaf}" for split in ("", "VAL_", "TEST_") for leaf in ("ROOT", "INDEX", "SCENES")
+)
+"""Texts that may be lists of texts."""
 
 IMAGE_MULTIPLE = 8  # DATA.IMAGE_SIZE: the network's cell, px
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", list: "a list"}
@@ -212,6 +231,10 @@ def fit(key: str, value: object, default: Any, origin: str) -> Any:
     Raises:
         S2LDError: another type or length, or a value out of range; the message names origin, key and what would do.
     """
+    if key in ONE_OR_MORE:
+        if isinstance(value, list | tuple) and value:
+            return [_fit_one(key, item, str, origin) for item in value]
+        return _fit_one(key, value, str, origin)
     if not isinstance(default, list):
         return _fit_one(key, value, type(default), origin)
     example = default or EXAMPLES.get(key, ["name"])

@@ -48,12 +48,12 @@ class Recoding:
 
 
 def stage(data: CN, root: Path, recoding: Recoding) -> None:
-    """Write the photographs, the training and validation scenes and the posed pairs of a config below `root`.
+    """Write photographs, training and validation scenes, light and posed pairs of a config below `root`.
 
     Args:
         data: the DATA node; its paths begin with ``../``.
         root: stands for ``..``.
-        recoding: of photographs and scenes; posed pairs stay as they are.
+        recoding: of photographs and scenes; the others stay as they are.
 
     Raises:
         S2LDError: a path that lies elsewhere, or what the readers say of the files.
@@ -61,11 +61,12 @@ def stage(data: CN, root: Path, recoding: Recoding) -> None:
     if data.PHOTOS:
         _stage_photos(Path(data.PHOTOS), data.PHOTOS_EXCLUDE, root, recoding)
     if "megadepth" in data.TRAIN_SOURCES:
-        for split in (megadepth_files(data, "train"), megadepth_files(data, "val")):
-            for index in read_indices(split.index, split.scenes):
-                _stage_scene(split, index, data.MEGADEPTH, root, recoding)
-    if "posed_pairs" in data.VAL_SOURCES:
-        source = Path(data.POSED_PAIRS.ROOT)
+        for files in (*megadepth_files(data, "train"), *megadepth_files(data, "val")):
+            for index in read_indices(files.index, files.scenes):
+                _stage_scene(files, index, data.MEGADEPTH, root, recoding)
+    folders = [data.LIGHT.ROOT] if "light" in (*data.TRAIN_SOURCES, *data.VAL_SOURCES) else []
+    folders += [data.POSED_PAIRS.ROOT] if "posed_pairs" in data.VAL_SOURCES else []
+    for source in map(Path, folders):
         _copy(sorted(path for path in source.rglob("*") if path.is_file()), source, root / _place(source))
 
 

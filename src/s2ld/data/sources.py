@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from s2ld.config import CN
 from s2ld.data.homography_pairs import HomographyPairs
 from s2ld.data.hpatches import HPatchesPairs
+from s2ld.data.light_pairs import LightPairs
 from s2ld.data.megadepth import megadepth_source
 from s2ld.data.mixture import ENDLESS, MixturePairs, SubsetPairs
 from s2ld.data.noise import with_noise
@@ -33,7 +34,7 @@ def build_source(name: str, config: CN, split: Split, lanes: int = 1) -> PairSou
     whole for training and cut to as many, evenly spread, else (DATA.TEST_PAIRS 0: whole).
 
     Args:
-        name: synthetic | homography | megadepth | scannet | hpatches | posed_pairs.
+        name: synthetic | homography | light | megadepth | scannet | hpatches | posed_pairs.
         config: the whole config.
         split: train | val | test; the seeds of the splits differ.
         lanes: pairs that all processes of a training draw in a step (`SceneOrder`); megadepth is shared out to them.
@@ -67,11 +68,17 @@ def _generated_count(config: CN, split: Split) -> int:
 
 
 def _synthetic(config: CN, split: Split) -> PairSource:
-    return SyntheticPairs(config.DATA, split_seed(config.DATA.SEED, split), _generated_count(config, split))
+    count = _generated_count(config, split)
+    return SyntheticPairs(config.DATA, split_seed(config.DATA.SEED, split), count, split == "train")
 
 
 def _homography(config: CN, split: Split) -> PairSource:
-    return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), _generated_count(config, split))
+    count = _generated_count(config, split)
+    return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), count, split == "train")
+
+
+def _light(config: CN, split: Split) -> PairSource:
+    return LightPairs(config.DATA, split, split_seed(config.DATA.SEED, split), _generated_count(config, split))
 
 
 def _cut(source: PairSource, config: CN, split: Split) -> PairSource:
@@ -104,6 +111,7 @@ def _posed_pairs(config: CN, split: Split) -> PairSource:
 _BUILDERS: dict[str, Callable[[CN, Split], PairSource]] = {
     "synthetic": _synthetic,
     "homography": _homography,
+    "light": _light,
     "megadepth": _megadepth,
     "scannet": _scannet,
     "hpatches": _hpatches,

@@ -49,6 +49,13 @@ class TextureBank:
                 f"{folder}: no photographs here, or all are in DATA.PHOTOS_EXCLUDE; set DATA.PHOTOS, or empty it"
             )
 
+    @classmethod
+    def of_files(cls, photos: Sequence[Path], cache: int = 0) -> TextureBank:
+        """Return a bank of these photographs, in this order; `cache` is that of the class."""
+        bank = cls("", cache)
+        bank._photos = list(photos)
+        return bank
+
     def __len__(self) -> int:
         return len(self._photos) or PROCEDURAL_COUNT
 
