@@ -77,6 +77,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "LOSS.REGULARISER_MAX_ERROR": _POSITIVE,
     "DATA.TRAIN_WEIGHTS": _COUNT,
     "DATA.VAL_PAIRS": _COUNT,
+    "DATA.VAL_WEIGHTS": _COUNT,
+    "DATA.PHOTOS_HELD_OUT": (0, 0.5),
     "DATA.TEST_PAIRS": _COUNT,
     "DATA.IMAGE_SIZE": (16, _ANY),  # one cell has no variance, which batch normalisation needs
     "DATA.TEST_LONG_SIDE": (8, _ANY),
@@ -165,6 +167,7 @@ ANY_LENGTH = frozenset(
     (
         *("MODEL.COARSE.LAYERS", "MODEL.FINE.LAYERS", "TRAIN.FREEZE", "TRAIN.MILESTONES"),
         *("DATA.TRAIN_SOURCES", "DATA.TRAIN_WEIGHTS", "DATA.VAL_SOURCES", "DATA.PHOTOS_EXCLUDE"),
+        *("DATA.VAL_SETS", "DATA.VAL_WEIGHTS"),
         "EVAL.ESTIMATORS",
     )
 )

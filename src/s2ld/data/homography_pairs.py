@@ -47,13 +47,14 @@ class HomographyPairs:
         config: the DATA node (IMAGE_SIZE, PHOTOS, HOMOGRAPHY, PHOTOMETRIC).
         seed: of the source.
         length: number of pairs.
+        unseen: of the photographs that are held out from training (DATA.PHOTOS_HELD_OUT).
     """
 
-    def __init__(self, config: CN, seed: int, length: int) -> None:
+    def __init__(self, config: CN, seed: int, length: int, unseen: bool = False) -> None:
         self.config = config
         self.seed = seed
         self.length = length
-        self.textures = TextureBank(config.PHOTOS, CACHED_PHOTOS, config.PHOTOS_EXCLUDE)
+        self.textures = TextureBank.of(config, CACHED_PHOTOS, unseen)
 
     def __len__(self) -> int:
         return self.length

@@ -257,7 +257,7 @@ def megadepth_files(config: CN, split: Literal["train", "val", "test"]) -> MegaD
     """Return where the files of a split are, from the DATA node of a config."""
     node = config.MEGADEPTH
     if split == "test":
-        return MegaDepthFiles(Path(node.TEST_ROOT), Path(node.TEST_INDEX), node.TEST_SCENES, False)
+        return MegaDepthFiles(Path(node.TEST_ROOT), Path(node.TEST_INDEX), node.TEST_SCENES, bool(node.TEST_DEPTH))
     if split == "val":  # the list of training scenes says nothing of another folder
         scenes = node.VAL_SCENES or ("" if node.VAL_INDEX else node.SCENES)
         return MegaDepthFiles(Path(node.VAL_ROOT or node.ROOT), Path(node.VAL_INDEX or node.INDEX), scenes, True)
@@ -267,8 +267,9 @@ def megadepth_files(config: CN, split: Literal["train", "val", "test"]) -> MegaD
 def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: int = 1) -> MegaDepthPairs:
     """Build the MegaDepth source of a split from the DATA node of a config.
 
-    Training and validation have depth and images of the longer side of DATA.IMAGE_SIZE, testing has neither depth nor
-    that size (DATA.TEST_LONG_SIDE). Only training draws, shared out to `lanes`, and changes its images.
+    Training and validation have depth and images of the longer side of DATA.IMAGE_SIZE; testing has that of
+    DATA.TEST_LONG_SIDE, and depth only where asked for (TEST_DEPTH). Only training draws, shared out to `lanes`, and
+    changes its images.
 
     Raises:
         S2LDError: what `read_indices` and `MegaDepthPairs` say.
