@@ -124,13 +124,13 @@ def _loss() -> CN:
 
 def _data() -> CN:
     c = CN()
-    c.TRAIN_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth
+    c.TRAIN_SOURCES = ["synthetic"]  # of synthetic | homography | light | megadepth
     c.TRAIN_WEIGHTS = [1.0]  # share of each source
-    c.VAL_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth | scannet | posed_pairs
+    c.VAL_SOURCES = ["synthetic"]  # of synthetic | homography | light | megadepth | scannet | posed_pairs
     c.VAL_PAIRS = 64  # pairs of each validation source (0: all of a finite one)
     c.VAL_SETS = []  # data configs, each one more validation source: what test.py measures with it, by the file's name
     c.VAL_WEIGHTS = [1.0]  # in val/score, one for each of VAL_SOURCES, then of VAL_SETS; a single one: all alike
-    c.TEST_SOURCE = "synthetic"  # synthetic | homography | megadepth | scannet | hpatches | posed_pairs
+    c.TEST_SOURCE = "synthetic"  # synthetic | homography | light | megadepth | scannet | hpatches | posed_pairs
     c.TEST_PAIRS = 200  # pairs of a generated test source (0: all of a finite one)
     c.IMAGE_SIZE = [640, 480]  # width, height of training images, resized px, multiples of 8
     c.TEST_LONG_SIDE = 640  # longer side of test images, and of posed_pairs in validation too, resized px
@@ -169,6 +169,15 @@ def _data() -> CN:
     c.HPATCHES.SUBSET = "all"  # all | illumination | viewpoint
     c.HPATCHES.SKIP_LARGE = True  # without the 8 sequences above 1600x1200 px, as published numbers: 108 of 116
     c.HPATCHES.SHORT_SIDE = 480  # shorter side of the images, resized px (LoFTR); 0: as they are (D2-Net's MMA)
+
+    c.LIGHT = CN()
+    c.LIGHT.ROOT = "../shared/light"  # folder of sets of photographs of one view in other light, with the groups
+    c.LIGHT.GROUPS = "groups.json"  # in ROOT: {set: {place: [file, ...]}}
+    c.LIGHT.VAL_EVERY = 5  # validation and test have the N-th, 2N-th ... place of each set by name
+    c.LIGHT.VAL_PLACES = ["lta_traffic/cam2702"]  # further ones for validation and test, set/place
+    # sets that training leaves out: the default one is aligned to 2 or 3 px only, too coarse for the fine stage
+    c.LIGHT.TRAIN_EXCLUDE = ["roadscene_vis_thermal"]
+    c.LIGHT.VAL_EXCLUDE = []  # sets that validation and test leave out
     return c
 
 

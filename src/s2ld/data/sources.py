@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from s2ld.config import CN, build_config
 from s2ld.data.homography_pairs import HomographyPairs
 from s2ld.data.hpatches import HPatchesPairs
+from s2ld.data.light_pairs import LightPairs
 from s2ld.data.megadepth import megadepth_source
 from s2ld.data.mixture import ENDLESS, MixturePairs, SubsetPairs
 from s2ld.data.noise import with_noise
@@ -36,7 +37,7 @@ def build_source(name: str, config: CN, split: Split, lanes: int = 1) -> PairSou
     whole for training and cut to as many, evenly spread, else (DATA.TEST_PAIRS 0: whole).
 
     Args:
-        name: synthetic | homography | megadepth | scannet | hpatches | posed_pairs.
+        name: synthetic | homography | light | megadepth | scannet | hpatches | posed_pairs.
         config: the whole config.
         split: train | val | test; the seeds of the splits differ.
         lanes: pairs that all processes of a training draw in a step (`SceneOrder`); megadepth is shared out to them.
@@ -132,6 +133,10 @@ def _homography(config: CN, split: Split) -> PairSource:
     return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), count, unseen=split != "train")
 
 
+def _light(config: CN, split: Split) -> PairSource:
+    return LightPairs(config.DATA, split, split_seed(config.DATA.SEED, split), _generated_count(config, split))
+
+
 def _cut(source: PairSource, config: CN, split: Split) -> PairSource:
     count = _count(config, split)
     return source if split == "train" or count == 0 or count >= len(source) else SubsetPairs(source, count)
@@ -162,6 +167,7 @@ def _posed_pairs(config: CN, split: Split) -> PairSource:
 _BUILDERS: dict[str, Callable[[CN, Split], PairSource]] = {
     "synthetic": _synthetic,
     "homography": _homography,
+    "light": _light,
     "megadepth": _megadepth,
     "scannet": _scannet,
     "hpatches": _hpatches,

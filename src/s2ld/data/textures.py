@@ -67,6 +67,13 @@ class TextureBank:
         """Return the bank of a DATA node: what training may show or, `unseen`, what is held out from it."""
         return cls(config.PHOTOS, cache, config.PHOTOS_EXCLUDE, config.PHOTOS_HELD_OUT, unseen)
 
+    @classmethod
+    def of_files(cls, photos: Sequence[Path], cache: int = 0) -> TextureBank:
+        """Return a bank of these photographs, in this order; `cache` is that of the class."""
+        bank = cls("", cache)
+        bank._photos = list(photos)
+        return bank
+
     def __len__(self) -> int:
         return len(self._photos) or PROCEDURAL_COUNT
 
