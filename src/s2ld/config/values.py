@@ -170,7 +170,7 @@ ANY_LENGTH = frozenset(
         *("DATA.TRAIN_SOURCES", "DATA.TRAIN_WEIGHTS", "DATA.VAL_SOURCES", "DATA.PHOTOS_EXCLUDE"),
         *("DATA.VAL_SETS", "DATA.VAL_WEIGHTS"),
         *("DATA.LIGHT.VAL_PLACES", "DATA.LIGHT.TRAIN_EXCLUDE", "DATA.LIGHT.VAL_EXCLUDE"),
-        "EVAL.ESTIMATORS",
+        *("EVAL.ESTIMATORS", "SFM.FOCALS"),
     )
 )
 """Lists that need not be as long as their default."""
