@@ -18,7 +18,7 @@ from s2ld.data.index import SceneIndex, write_index
 from s2ld.data.light_pairs import LightPairs
 from s2ld.data.megadepth import MegaDepthFiles, megadepth_files
 from s2ld.data.preflight import CHECKS, SceneReport, spread, walk
-from s2ld.data.sources import build_source
+from s2ld.data.sources import build_source, validation_set
 from s2ld.data.textures import TextureBank
 from s2ld.errors import S2LDError
 from s2ld.files import whole_file
@@ -75,11 +75,24 @@ def main(argv: Sequence[str] | None = None) -> list[SourceReport]:
         raise S2LDError(f"--workers must be at least 0, not {arguments.workers}")
     files, overrides = split_items(arguments.items)
     config = build_config(files, overrides)
+    reports = check_sources(config, arguments, arguments.split)
+    for file in config.DATA.VAL_SETS if arguments.split in (None, "val") else []:
+        print(f"\n{file}")
+        unclean = argparse.Namespace(**{**vars(arguments), "write_clean_index": None})  # it is for runs of its own
+        reports += check_sources(validation_set(file, config), unclean, "test")
+    if arguments.json is not None:
+        with whole_file(arguments.json) as part:
+            part.write_text(json.dumps([asdict(report) for report in reports], indent=1))
+    return reports
+
+
+def check_sources(config: CN, arguments: argparse.Namespace, split: Split | None) -> list[SourceReport]:
+    """Check and print the sources of a split of a config, or of all."""
     reports = []
-    for name, splits in sources_of(config.DATA, arguments.split):
+    for name, splits in sources_of(config.DATA, split):
         if name != "megadepth":
-            for split in splits[:1] if name == PHOTOGRAPHS else splits:
-                reports.append(check_other(name, split, config, arguments))
+            for each in splits[:1] if name == PHOTOGRAPHS else splits:
+                reports.append(check_other(name, each, config, arguments))
                 print_report(reports[-1])
             continue
         groups = groups_of(config.DATA, splits)
@@ -87,9 +100,6 @@ def main(argv: Sequence[str] | None = None) -> list[SourceReport]:
             several = len(megadepth_files(config.DATA, its_splits[0])) > 1
             folder = f"{its_splits[0]}_{number}" if several else its_splits[0]
             reports.append(check_megadepth(where, its_splits, config.DATA, arguments, folder))
-    if arguments.json is not None:
-        with whole_file(arguments.json) as part:
-            part.write_text(json.dumps([asdict(report) for report in reports], indent=1))
     return reports
 
 

@@ -159,7 +159,9 @@ def _data() -> CN:
     c.TRAIN_SOURCES = ["synthetic"]  # of synthetic | homography | light | megadepth
     c.TRAIN_WEIGHTS = [1.0]  # share of each source
     c.VAL_SOURCES = ["synthetic"]  # of synthetic | homography | light | megadepth | scannet | posed_pairs
-    c.VAL_PAIRS = 64  # pairs of each validation source
+    c.VAL_PAIRS = 64  # pairs of each validation source (0: all of a finite one)
+    c.VAL_SETS = []  # data configs, each one more validation source: what test.py measures with it, by the file's name
+    c.VAL_WEIGHTS = [1.0]  # in val/score, one for each of VAL_SOURCES, then of VAL_SETS; a single one: all alike
     c.TEST_SOURCE = "synthetic"  # synthetic | homography | light | megadepth | scannet | hpatches | posed_pairs
     c.TEST_PAIRS = 200  # pairs of a generated test source (0: all of a finite one)
     c.IMAGE_SIZE = [640, 480]  # width, height of training images, resized px, multiples of 8
@@ -171,6 +173,7 @@ def _data() -> CN:
     c.ON_BAD_PAIR = "skip"  # a pair that training or validation cannot read: skip (name, count, go on) | stop
     c.PHOTOS = ""  # folder of photographs for textures; empty: procedural textures
     c.PHOTOS_EXCLUDE = []  # beginnings of file names that are left out, e.g. by licence
+    c.PHOTOS_HELD_OUT = 0.0  # share of PHOTOS, by a hash of their names, kept from training for validation and testing
 
     c.SYNTHETIC = _synthetic()
     c.HOMOGRAPHY = _homography()
@@ -225,6 +228,7 @@ def _megadepth() -> CN:
     c.TEST_ROOT = "data/megadepth/test"
     c.TEST_INDEX = "data/megadepth/index/scene_info_val_1500"
     c.TEST_SCENES = ""
+    c.TEST_DEPTH = False  # read depth maps in testing too, for end-point errors
     c.LAYOUT = "undistorted_sfm"  # undistorted_sfm | megadepth_v1 | glue_factory: see data/README.md
     # pixel centres of the index's intrinsics: integer | half (COLMAP's way, true of MegaDepth's own index: 0.5 px is
     # subtracted). Published numbers use MegaDepth's index unshifted: integer.

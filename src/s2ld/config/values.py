@@ -100,6 +100,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "LOSS.CONSENSUS_EPIPOLAR": _COUNT,
     "DATA.TRAIN_WEIGHTS": _COUNT,
     "DATA.VAL_PAIRS": _COUNT,
+    "DATA.VAL_WEIGHTS": _COUNT,
+    "DATA.PHOTOS_HELD_OUT": (0, 0.5),
     "DATA.TEST_PAIRS": _COUNT,
     "DATA.IMAGE_SIZE": (16, _ANY),  # one cell has no variance, which batch normalisation needs
     "DATA.TEST_LONG_SIDE": (8, _ANY),
@@ -201,8 +203,9 @@ ANY_LENGTH = frozenset(
     (
         *("MODEL.BACKBONE.CONTEXT", "MODEL.COARSE.LAYERS", "MODEL.FINE.LAYERS", "TRAIN.FREEZE", "TRAIN.MILESTONES"),
         *("DATA.TRAIN_SOURCES", "DATA.TRAIN_WEIGHTS", "DATA.VAL_SOURCES", "DATA.PHOTOS_EXCLUDE"),
+        *("DATA.VAL_SETS", "DATA.VAL_WEIGHTS"),
         *("DATA.LIGHT.VAL_PLACES", "DATA.LIGHT.TRAIN_EXCLUDE", "DATA.LIGHT.VAL_EXCLUDE"),
-        "EVAL.ESTIMATORS",
+        *("EVAL.ESTIMATORS", "SFM.FOCALS"),
     )
 )
 """Lists that need not be as long as their default."""

@@ -16,7 +16,7 @@ from s2ld.data.mixture import JoinedPairs, ReadyPairs
 from s2ld.data.sample import PairSource, collate, epoch_pairs_of
 from s2ld.data.samplers import StepBatchSampler, StridedSampler
 from s2ld.data.skipping import SkippingPairs
-from s2ld.data.sources import build_mixture, build_source
+from s2ld.data.sources import build_mixture, build_validation, validation_weights
 from s2ld.errors import S2LDError
 from s2ld.types import PairBatch
 
@@ -75,8 +75,7 @@ class PairDataModule(pl.LightningDataModule):
             self._train_source, self._lanes = build_mixture(self.config, lanes), lanes
             self._repeat_few(int(self.config.DATA.OVERFIT_PAIRS))
         if self._val_sources is None:
-            names = self.config.DATA.VAL_SOURCES
-            self._val_sources = {name: build_source(name, self.config, "val") for name in names}
+            self._val_sources = build_validation(self.config)
 
     def _repeat_few(self, count: int) -> None:
         """With DATA.OVERFIT_PAIRS, keep as many pairs of the training source, for training and for validation."""
@@ -96,6 +95,14 @@ class PairDataModule(pl.LightningDataModule):
     def val_layout(self) -> list[tuple[str, int]]:
         """Name and number of pairs of each validation source, in the order in which their pairs come."""
         return [(name, len(source)) for name, source in (self._val_sources or {}).items()]
+
+    @property
+    def val_weights(self) -> list[float]:
+        """Weight of each validation source in ``val/score``, in the same order."""
+        sources = self._val_sources or {}
+        if self.config.DATA.OVERFIT_PAIRS:
+            return [1.0] * len(sources)
+        return validation_weights(self.config.DATA, len(sources))
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
         """Return the endless loader of this process, from where the run stands."""

@@ -25,14 +25,15 @@ class HomographyPairs:
         seed: of the source.
         length: number of pairs.
         train: the ranges grow with the index (HOMOGRAPHY.CURRICULUM), and a share are crops (CROP).
+        unseen: of the photographs that are held out from training (DATA.PHOTOS_HELD_OUT).
     """
 
-    def __init__(self, config: CN, seed: int, length: int, train: bool = False) -> None:
+    def __init__(self, config: CN, seed: int, length: int, train: bool = False, unseen: bool = False) -> None:
         self.config = config
         self.seed = seed
         self.length = length
         self.train = train
-        self.textures = TextureBank(config.PHOTOS, CACHED_PHOTOS, config.PHOTOS_EXCLUDE)
+        self.textures = TextureBank.of(config, CACHED_PHOTOS, unseen)
 
     def __len__(self) -> int:
         return self.length

@@ -255,7 +255,8 @@ def megadepth_files(config: CN, split: Literal["train", "val", "test"]) -> list[
             f"{split}; ROOT, INDEX and SCENES (VAL_..., TEST_...) must be as many"
         )
     places = zip(roots, indices, lists, strict=True)
-    return [MegaDepthFiles(Path(r), Path(i), s, split != "test") for r, i, s in places]
+    depth = split != "test" or bool(node.TEST_DEPTH)
+    return [MegaDepthFiles(Path(r), Path(i), s, depth) for r, i, s in places]
 
 
 def as_list(value: str | list[str]) -> list[str]:
@@ -266,8 +267,9 @@ def as_list(value: str | list[str]) -> list[str]:
 def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: int = 1) -> MegaDepthPairs:
     """Build the MegaDepth source of a split from the DATA node of a config.
 
-    Training and validation have depth and images of the longer side of DATA.IMAGE_SIZE, testing has neither depth nor
-    that size (DATA.TEST_LONG_SIDE). Only training draws, shared out to `lanes`, and changes its images.
+    Training and validation have depth and images of the longer side of DATA.IMAGE_SIZE; testing has that of
+    DATA.TEST_LONG_SIDE, and depth only where asked for (TEST_DEPTH). Only training draws, shared out to `lanes`, and
+    changes its images.
 
     Raises:
         S2LDError: what `read_indices` and `MegaDepthPairs` say.

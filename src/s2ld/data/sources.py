@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, get_args
 
-from s2ld.config import CN
+from s2ld.config import CN, build_config
 from s2ld.data.homography_pairs import HomographyPairs
 from s2ld.data.hpatches import HPatchesPairs
 from s2ld.data.light_pairs import LightPairs
@@ -19,6 +20,8 @@ from s2ld.data.synthetic.source import SyntheticPairs
 from s2ld.errors import S2LDError
 
 Split = Literal["train", "val", "test"]
+PHOTOGRAPHED = ("synthetic", "homography")
+"""Sources that show the photographs of DATA.PHOTOS."""
 
 
 def split_seed(seed: int, split: Split) -> int:
@@ -56,6 +59,59 @@ def build_mixture(config: CN, lanes: int = 1) -> MixturePairs:
     return MixturePairs(sources, data.TRAIN_WEIGHTS, seed)
 
 
+def build_validation(config: CN) -> dict[str, PairSource]:
+    """Build the validation sources: DATA.VAL_SOURCES, then DATA.VAL_SETS by the names of their files.
+
+    Raises:
+        S2LDError: two have one name, the number of DATA.VAL_WEIGHTS is another, or what `build_source` and
+            `validation_set` say.
+    """
+    data = config.DATA
+    sources = {name: build_source(name, config, "val") for name in data.VAL_SOURCES}
+    for file in data.VAL_SETS:
+        name = Path(file).stem
+        if name in sources:
+            raise S2LDError(f"DATA.VAL_SETS: {file}: there is a validation source {name!r} already; rename the file")
+        own = validation_set(file, config)
+        sources[name] = build_source(own.DATA.TEST_SOURCE, own, "test")
+    validation_weights(data, len(sources))
+    return sources
+
+
+def validation_set(file: str, config: CN) -> CN:
+    """Return the config of one of DATA.VAL_SETS, as test.py reads it, with DATA.VAL_PAIRS pairs to test.
+
+    Raises:
+        S2LDError: the file is no config, or it shows photographs that the run trains on.
+    """
+    data = config.DATA
+    own = build_config([file])
+    share = own.DATA.PHOTOS_HELD_OUT
+    if own.DATA.TEST_SOURCE in PHOTOGRAPHED and own.DATA.PHOTOS == data.PHOTOS and share > data.PHOTOS_HELD_OUT:
+        raise S2LDError(
+            f"DATA.VAL_SETS: {file} shows a share of {share:g} of the photographs, of which this run holds out "
+            f"{data.PHOTOS_HELD_OUT:g}; set DATA.PHOTOS_HELD_OUT {share:g}"
+        )
+    return build_config(overrides=["DATA.TEST_PAIRS", str(data.VAL_PAIRS or own.DATA.TEST_PAIRS)], base=own)
+
+
+def validation_weights(config: CN, count: int) -> list[float]:
+    """Return the weights of `count` validation sources, from the DATA node of a config.
+
+    Raises:
+        S2LDError: DATA.VAL_WEIGHTS has neither one value nor `count`, or all are 0.
+    """
+    weights = list(config.VAL_WEIGHTS)
+    if len(weights) == 1:
+        weights *= count
+    if len(weights) != count or (count and not sum(weights)):
+        raise S2LDError(
+            f"DATA.VAL_WEIGHTS is {list(config.VAL_WEIGHTS)}; give one weight above 0 for all, or one for each of the "
+            f"{count} of DATA.VAL_SOURCES and DATA.VAL_SETS"
+        )
+    return weights
+
+
 def _count(config: CN, split: Split) -> int:
     return {"train": ENDLESS, "val": int(config.DATA.VAL_PAIRS), "test": int(config.DATA.TEST_PAIRS)}[split]
 
@@ -69,12 +125,14 @@ def _generated_count(config: CN, split: Split) -> int:
 
 def _synthetic(config: CN, split: Split) -> PairSource:
     count = _generated_count(config, split)
-    return SyntheticPairs(config.DATA, split_seed(config.DATA.SEED, split), count, split == "train")
+    train = split == "train"
+    return SyntheticPairs(config.DATA, split_seed(config.DATA.SEED, split), count, train, unseen=not train)
 
 
 def _homography(config: CN, split: Split) -> PairSource:
     count = _generated_count(config, split)
-    return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), count, split == "train")
+    train = split == "train"
+    return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), count, train, unseen=not train)
 
 
 def _light(config: CN, split: Split) -> PairSource:

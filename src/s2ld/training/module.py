@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from s2ld.config import CN, config_to_text
 from s2ld.errors import S2LDError
-from s2ld.evaluation.estimators import OpenCVRansac, build_homography_estimator
+from s2ld.evaluation.estimators import ESTIMATORS, build_homography_estimator
 from s2ld.models.checkpoint import CONFIG_KEY
 from s2ld.models.network import S2LD
 from s2ld.models.recomputing import save_memory
@@ -28,7 +28,7 @@ from s2ld.training.ema import WeightAverage
 from s2ld.training.losses import detector_losses, matching_losses
 from s2ld.training.optim import RunScale, build_optimizer, build_scheduler, run_scale
 from s2ld.training.targets import build_targets, select_fine
-from s2ld.training.validation import COLUMNS, NOTHING, detector_row, matcher_row, summarise
+from s2ld.training.validation import COLUMNS, NOTHING, detector_row, matcher_row, summarise, weighted_score
 from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, LossTerms, PairBatch, Prediction, Targets
 
 _LOG = logging.getLogger("pytorch_lightning.s2ld")  # whose notes the user sees
@@ -73,7 +73,7 @@ class S2LDModule(pl.LightningModule):
         for module in self._frozen:
             module.requires_grad_(False)
         self.average = WeightAverage(self.matcher, config.TRAIN.EMA_DECAY) if config.TRAIN.EMA_DECAY else None
-        self._estimator = OpenCVRansac(config.EVAL.OPENCV_THRESHOLD, config.EVAL.OPENCV_CONFIDENCE)
+        self._estimator = ESTIMATORS["poselib"](config.EVAL)  # less of chance in it than in OpenCV's
         self._homography = build_homography_estimator(config.EVAL)
         self._table = torch.zeros(0, len(COLUMNS))
         self.train()
@@ -281,7 +281,7 @@ class S2LDModule(pl.LightningModule):
         return {"prediction": prediction}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of each source, and the mean of their scores, ``val/score``, which chooses the best one.
+        """Log the metrics of each source, and the mean of their scores by weight, ``val/score``: it chooses the best.
 
         What a score is, and so what enters, says `s2ld.training.validation`. Pairs that could not be read are left out,
         and counted in what is printed.
@@ -289,17 +289,19 @@ class S2LDModule(pl.LightningModule):
         table = self._table
         if self.trainer.world_size > 1:
             table = cast("Tensor", self.trainer.strategy.reduce(table, reduce_op="sum"))
-        scores, lines, first = [], [], 0
+        scores: list[float | None] = []
+        lines, first = [], 0
         for name, count in self._layout:
             rows = table[first : first + count]
             first += count
             rows = rows[~rows.isnan().all(dim=1)]
             missing = f" ({count - len(rows)} of {count} pairs could not be read)" if len(rows) < count else ""
             metrics = summarise(rows.cpu().numpy()) if len(rows) else {}
-            scores += [metrics["score"]] if metrics else []
+            scores.append(metrics.get("score"))
             lines.append(f"{name}{missing} " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
             self.log_dict({f"val_{name}/{key}": value for key, value in metrics.items()}, rank_zero_only=False)
-        self.log("val/score", float(np.mean(scores)), prog_bar=True)
+        weights: list[float] = self.trainer.datamodule.val_weights  # type: ignore[attr-defined]
+        self.log("val/score", weighted_score(scores, weights), prog_bar=True)
         rank_zero_info(f"step {self.global_step}: {'; '.join(lines)}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -64,18 +64,19 @@ class SyntheticPairs:
         seed: of the whole source.
         length: number of pairs it claims to have.
         train: a share of the pairs are crops (CROP).
+        unseen: textures are the photographs that are held out from training (DATA.PHOTOS_HELD_OUT).
 
     Raises:
         S2LDError: DATA.PHOTOS has no photographs.
     """
 
-    def __init__(self, config: CN, seed: int, length: int, train: bool = False) -> None:
+    def __init__(self, config: CN, seed: int, length: int, train: bool = False, unseen: bool = False) -> None:
         self._crops = crops_of(config) if train else None
         self._config = config
         self._seed = seed
         self._length = length
         self._size: tuple[int, int] = (config.IMAGE_SIZE[0], config.IMAGE_SIZE[1])
-        self._bank = TextureBank(config.PHOTOS, exclude=config.PHOTOS_EXCLUDE)
+        self._bank = TextureBank.of(config, unseen=unseen)
         self._atlas = Atlas(self._bank, config.SYNTHETIC.TEXTURE_SIDE, config.SYNTHETIC.TEXTURE_CACHE)
 
     def __len__(self) -> int:
