@@ -284,7 +284,7 @@ def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: 
         [root for root, _ in read],
         [scene for _, scene in read],
         config.TEST_LONG_SIDE if split == "test" else max(config.IMAGE_SIZE),
-        depth=split != "test",
+        depth=split != "test" or bool(node.TEST_DEPTH),
         overlap=(float(node.OVERLAP[0]), float(node.OVERLAP[1])),
         max_angle=node.MAX_ANGLE,
         max_scale=node.MAX_SCALE,
