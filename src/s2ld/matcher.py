@@ -26,6 +26,7 @@ from s2ld.models.checkpoint import load_model
 from s2ld.models.compiled import compile_encoder
 from s2ld.models.inference import computing_in, for_inference, memory_needed
 from s2ld.models.network import S2LD
+from s2ld.models.precision import resolve_precision
 from s2ld.pretrained import resolve
 from s2ld.types import Extracted, FloatArray, ImageBatch, ImageFeatures, Matches, Prediction
 
@@ -62,7 +63,8 @@ class Matcher:
                 it; -1 keeps the size; None: 640.
             device: a torch device, or "auto": CUDA where there is a GPU, else the CPU.
             size: exact (width, height) in resized px instead of `max_side`; rounded down to multiples of 8.
-            precision: "fp32", or "bf16" for about half the time where the processor computes in bfloat16.
+            precision: "fp32"; "bf16" for about half the time where the processor computes in bfloat16; or "auto", which
+                is bf16 there and fp32 elsewhere.
             fast: compile the network for `size` now, which takes a minute or so and pays after about a thousand pairs.
 
         Raises:
@@ -80,8 +82,8 @@ class Matcher:
         if fast and size is None:
             raise S2LDError("fast compiles for one size; give size (--resize WIDTH HEIGHT) with it")
         self.device = choose_device(device)
-        self._precision = partial(computing_in, precision, self.device)
-        self._precision()  # refuses an unknown one
+        self.precision = resolve_precision(precision, self.device)
+        self._precision = partial(computing_in, self.precision, self.device)
         self.model = for_inference(model).to(self.device)
         if threshold is not None:
             self.model.sparse_matching.threshold = float(threshold)

@@ -48,7 +48,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="one number: longer side; two: width and height; -1: keep the size (default: 640)",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: faster (default: fp32)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "auto"), default="fp32",
+        help="bf16: faster where the processor has bfloat16; auto: bf16 there, else fp32 (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--fast",
         action="store_true",
