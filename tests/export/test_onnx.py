@@ -20,7 +20,11 @@ from s2ld.pretrained import resolve
 from s2ld.types import ImageBatch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+<<<<<<< HEAD
 from tiny_networks import LITE_PARTS, tiny_network
+=======
+from tiny_networks import LAYOUT, LITE_PARTS, tiny_network
+>>>>>>> layout
 
 Pair = tuple[Tensor, Tensor]
 
@@ -159,6 +163,26 @@ def test_lite_at_any_size(any_size: tuple[bytes, FixedMatches], sizes: tuple[tup
     agreement = compare(*any_size, image0, torch.nn.functional.interpolate(image1, (height, width), mode="area"))
     assert agreement.torch > 10
     assert agreement.good, agreement
+
+
+@pytest.fixture(scope="module")
+def another_layout() -> tuple[bytes, FixedMatches]:
+    """A tiny network with normalised images, aggregated attention and context, for images of any size."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    model = FixedMatches(tiny_network(*LITE_PARTS, *LAYOUT, "MODEL.MATCH.BORDER", "0"), 100)
+    return export_onnx(model, None, {}), model
+
+
+@pytest.mark.parametrize("sizes", [((128, 96), (128, 96)), ((72, 104), (200, 88))])
+def test_another_layout_at_any_size(
+    another_layout: tuple[bytes, FixedMatches], sizes: tuple[tuple[int, int], ...]
+) -> None:
+    image0, image1 = pair(*sizes[0])
+    width, height = sizes[1]
+    agreement = compare(*another_layout, image0, torch.nn.functional.interpolate(image1, (height, width), mode="area"))
+    assert agreement.torch == agreement.onnx > 10
+    assert agreement.same >= 0.9 * agreement.torch, agreement  # random weights have many candidates as good
 
 
 def test_the_file_says_what_it_is(any_size: tuple[bytes, FixedMatches]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_networks import random_images
+from tiny_networks import LAYOUT, random_images
 from torch import Tensor, nn
 
 from s2ld.config import build_config
@@ -15,10 +15,10 @@ from s2ld.types import CoarseMatches, FineMatches, ImageBatch, Keypoints
 OUTDOOR = Path(__file__).parents[2] / "configs/s2ld/outdoor"
 
 
-def used_network(config: Path | None) -> S2LD:
+def used_network(config: Path | None, overrides: tuple[str, ...] = ()) -> S2LD:
     """A network whose batch norms have seen something."""
     torch.manual_seed(0)
-    network = S2LD(build_config([] if config is None else [config]).MODEL).eval()
+    network = S2LD(build_config([] if config is None else [config], overrides).MODEL).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.3)  # type: ignore[arg-type]
@@ -41,9 +41,13 @@ def outputs(network: S2LD) -> dict[str, Tensor]:
     return tensors
 
 
-@pytest.mark.parametrize("config", [None, OUTDOOR / "s2ld_lite.yaml"], ids=["paper", "lite"])
-def test_it_computes_the_same(config: Path | None) -> None:
-    network = used_network(config)
+@pytest.mark.parametrize(
+    ("config", "overrides"),
+    [(None, ()), (OUTDOOR / "s2ld_lite.yaml", ()), (OUTDOOR / "s2ld_lite.yaml", LAYOUT)],
+    ids=["paper", "lite", "layout"],
+)
+def test_it_computes_the_same(config: Path | None, overrides: tuple[str, ...]) -> None:
+    network = used_network(config, overrides)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     plain, fast = outputs(network), outputs(for_inference(network))
     for name, expected in plain.items():
@@ -54,7 +58,7 @@ def test_it_computes_the_same(config: Path | None) -> None:
 
 
 def test_no_batch_norm_is_left_and_nothing_learns() -> None:
-    fast = for_inference(used_network(OUTDOOR / "s2ld_lite.yaml").train())
+    fast = for_inference(used_network(OUTDOOR / "s2ld_lite.yaml", LAYOUT).train())
     assert not fast.training
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
     assert not any(parameter.requires_grad for parameter in fast.parameters())

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_networks import LITE_PARTS, random_images, tiny_config, tiny_network
+from tiny_networks import LAYOUT, LITE_PARTS, random_images, tiny_config, tiny_network
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from s2ld.config import build_config
 from s2ld.errors import S2LDError
 from s2ld.models.network import S2LD
+<<<<<<< HEAD
 from s2ld.types import Candidates, CoarseMatches
+=======
+from s2ld.models.recomputing import save_memory
+from s2ld.types import CoarseMatches
+>>>>>>> layout
 
 LITE = Path(__file__).parents[2] / "configs/s2ld/outdoor/s2ld_lite.yaml"
 
@@ -84,7 +91,7 @@ def test_images_of_one_size_go_through_together_and_others_apart() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 640), (16, 24)])
-@pytest.mark.parametrize("parts", [(), LITE_PARTS])
+@pytest.mark.parametrize("parts", [(), LITE_PARTS, LAYOUT])
 def test_tiny_images_give_no_match_and_no_error(size: tuple[int, int], parts: tuple[str, ...]) -> None:
     with torch.no_grad():
         p = tiny_network(*parts)(random_images(1, *size), random_images(1, 64, 64))
@@ -167,6 +174,50 @@ def test_the_fine_map_of_lite_moves_with_the_image(stride: str) -> None:
     torch.testing.assert_close(left[..., inner], right[..., moved], rtol=1e-4, atol=1e-5)
 
 
+def test_the_coarse_map_with_context_moves_with_the_image() -> None:
+    """By 32 px, its last level's stride, also where levels have an odd side."""
+    network = tiny_network("MODEL.BACKBONE.CONTEXT", "[12, 16]", "MODEL.BACKBONE.CONTEXT_BLOCKS", "0")
+    image = random_images(1, 120, 1048).image
+    with torch.no_grad():
+        left, right = network.backbone(image[..., :-32]).coarse, network.backbone(image[..., 32:]).coarse
+    assert left.shape[2:] == (15, 127)
+    inner = slice(56, 72)  # beyond what the borders reach
+    torch.testing.assert_close(left[..., inner], right[..., 52:68], rtol=1e-4, atol=1e-5)
+
+
+def test_context_reaches_far_and_leaves_the_fine_map() -> None:
+    plain = tiny_network()
+    deeper = tiny_network("MODEL.BACKBONE.CONTEXT", "[24, 40]")
+    deeper.load_state_dict(plain.state_dict(), strict=False)
+    image = random_images(1, 128, 192).image
+    changed = image.clone()
+    changed[..., :8, :8] = 0
+    far = slice(12, None)  # cells
+    with torch.no_grad():
+        for network, seen in ((plain, False), (deeper, True)):
+            maps, others = network.backbone(image), network.backbone(changed)
+            assert bool((maps.coarse - others.coarse)[..., far].abs().max() > 1e-4) == seen
+        torch.testing.assert_close(deeper.backbone(image).fine, plain.backbone(image).fine)
+
+
+@pytest.mark.parametrize("recomputing", [False, True])
+def test_all_of_another_layout_learns(recomputing: bool) -> None:
+    """Images of two odd sizes, of which one side of a pair is padded."""
+    network = tiny_network(*LAYOUT).train()
+    if recomputing:
+        save_memory(network)
+    mask = torch.ones(2, 9, 7, dtype=torch.bool)
+    mask[0, 5:] = False
+    images = replace(random_images(2, 72, 56), mask=mask), random_images(2, 40, 88, 1)
+    encoded = network.encode(*images)
+    network.confidence(encoded, mask).diagonal(dim1=1, dim2=2).sum().backward()
+    for name, parameter in network.named_parameters():
+        if name.startswith(("backbone.context", "s2ld_coarse")):
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.any(), name
+
+
 def test_further_convolutions_of_the_fine_map_are_residual() -> None:
     plain, deeper = tiny_network(), tiny_network("MODEL.BACKBONE.FINE_CONVS", "2")
     deeper.load_state_dict(plain.state_dict(), strict=False)
@@ -203,14 +254,19 @@ def test_verification_filters_what_the_network_predicts() -> None:
     assert best.coarse.cell0.tolist() == cells[0][cells[1] > surer.sparse_matching.threshold].tolist()
 
 
-def test_lite_stays_within_its_budget() -> None:
+@pytest.mark.parametrize(
+    "overrides",
+    [(), ("MODEL.INPUT.NORMALISATION", "local", "MODEL.COARSE.AGGREGATE", "4", "MODEL.BACKBONE.CONTEXT", "[96, 128]")],
+)
+def test_lite_stays_within_its_budget(overrides: tuple[str, ...]) -> None:
     """30 GFLOP (two a multiply-add) for a 640×480 pair with 1,000 matches, 6 M parameters."""
-    network = S2LD(build_config([LITE]).MODEL).eval()
+    network = S2LD(build_config([LITE], overrides).MODEL).eval()
     assert sum(p.numel() for p in network.parameters()) <= 6e6
     index = torch.arange(1000)
     matches = CoarseMatches(torch.zeros(1000, dtype=torch.long), index, index, torch.ones(1000))
     images = random_images(1, 480, 640)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # the fused attention of CPUs is not counted
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         encoded = network.encode(images, images)
         network.confidence(encoded)
         network.refine(encoded, matches)
@@ -238,6 +294,7 @@ def test_the_consensus_stays_within_its_budget() -> None:
         ("MODEL.BACKBONE.TYPE", "vgg"),
         ("MODEL.BACKBONE.FINE_STRIDE", "8"),
         ("MODEL.BACKBONE.TYPE", "resnet_fpn", "MODEL.BACKBONE.FINE_STRIDE", "4"),
+        ("MODEL.BACKBONE.TYPE", "resnet_fpn", "MODEL.BACKBONE.FINE_DIM", "8", "MODEL.BACKBONE.CONTEXT", "[40]"),
     ],
 )
 def test_impossible_backbones_are_named(overrides: tuple[str, ...]) -> None:

@@ -21,6 +21,12 @@ MODEL:
 LITE_PARTS = ("MODEL.DETECTOR.TYPE", "heatmap", "MODEL.FINE.TYPE", "correlation")
 """The detector and the fine stage of S2LD-Lite."""
 
+LAYOUT = (
+    *("MODEL.INPUT.NORMALISATION", "local", "MODEL.COARSE.AGGREGATE", "2"),
+    *("MODEL.BACKBONE.CONTEXT", "[24, 40]", "MODEL.BACKBONE.CONTEXT_BLOCKS", "1"),
+)
+"""What a lite network can have beside its parts: normalised images, aggregated attention, levels beyond H/8."""
+
 
 def tiny_config(*overrides: str) -> CN:
     return build_config(overrides=overrides, base=config_from_text(TINY, "TINY"))

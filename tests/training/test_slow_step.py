@@ -93,13 +93,13 @@ def test_faint_negatives_change_next_to_nothing() -> None:
         assert (gradients[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
-@pytest.mark.parametrize("backbone", ["resnet_fpn", "lite"])
-def test_recomputing_changes_nothing(backbone: str) -> None:
-    batch = noise_pair(padded=True)
-    plain, again = (
-        step(S2LDModule, config_of("dense", "MODEL.BACKBONE.TYPE", backbone, "TRAIN.CHECKPOINT", value), batch)
-        for value in ("False", "True")
-    )
+LAYOUT = ("MODEL.INPUT.NORMALISATION", "local", "MODEL.COARSE.AGGREGATE", "2", "MODEL.BACKBONE.CONTEXT", "[12, 16]")
+
+
+@pytest.mark.parametrize(("backbone", "layout"), [("resnet_fpn", ()), ("lite", ()), ("lite", LAYOUT)])
+def test_recomputing_changes_nothing(backbone: str, layout: tuple[str, ...]) -> None:
+    batch, kind = noise_pair(padded=True), ("dense", "MODEL.BACKBONE.TYPE", backbone, *layout)
+    plain, again = (step(S2LDModule, config_of(*kind, "TRAIN.CHECKPOINT", value), batch) for value in ("False", "True"))
     assert again[0] == plain[0]
     assert again[2] == plain[2]
     for name, value in plain[1].items():

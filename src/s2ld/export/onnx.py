@@ -27,8 +27,9 @@ INPUTS = ("image0", "image1")
 OUTPUTS = ("points0", "points1", "confidence", "score", "valid")
 OPSET = 18
 """Version of the operators: the least that torch's exporter writes."""
-EXAMPLE = ((96, 128), (112, 160))
-"""(height, width) px that sizes are traced with where they are dynamic: four unlike ones, which stay four symbols."""
+EXAMPLE = ((104, 136), (120, 152))
+"""(height, width) px that sizes are traced with where they are dynamic: four unlike ones, which stay four symbols, of
+odd numbers of cells, since what fills up to even ones is traced only where it is something."""
 TOLERANCE_PX, TOLERANCE_CONFIDENCE = 0.02, 1e-3
 """Up to which a match is the same in torch and in onnxruntime: sums in another order, behind softmaxes."""
 SAME = 0.99

@@ -219,7 +219,8 @@ class AggregatedLayer(AttentionLayer):
         """(N, L, C) → (N, h, w, C) with sides that `side` divides; `fill` where there is no valid token."""
         if mask is not None:
             tokens = tokens.masked_fill(~mask[:, :, None], fill)
-        (h, w), (down, across) = grid, (-(-length // self.side) * self.side - length for length in grid)
+        (h, w), last = grid, self.side - 1
+        down, across = (last - (length + last) % self.side for length in grid)
         return F.pad(tokens.reshape(len(tokens), h, w, -1), (0, 0, 0, across, 0, down), value=fill)
 
     def _largest(self, x: Tensor) -> Tensor:
