@@ -20,11 +20,8 @@ from s2ld.pretrained import resolve
 from s2ld.types import ImageBatch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-<<<<<<< HEAD
-from tiny_networks import LITE_PARTS, tiny_network
-=======
 from tiny_networks import LAYOUT, LITE_PARTS, tiny_network
->>>>>>> layout
+from tiny_networks import LITE_PARTS, tiny_network
 
 Pair = tuple[Tensor, Tensor]
 
