@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from s2ld.export.colmap import write_database
 from s2ld.sfm import mapping
 from s2ld.sfm.cameras import CameraGroup
+from s2ld.sfm.dataset import corner_stretch
 from s2ld.sfm.mapping import DATABASE, map_photos, support
+from s2ld.sfm.read_model import ColmapCamera, ColmapImage, ColmapModel
 from s2ld.sfm.settings import build_settings
 
 pycolmap = pytest.importorskip("pycolmap")
@@ -24,6 +27,7 @@ class Model:
 
     points: list[tuple[int, float]]
     name: str = ""
+    cameras: dict[int, Any] = field(default_factory=dict)
 
     def update_point_3d_errors(self) -> None:
         pass
@@ -44,8 +48,10 @@ def test_support_counts_observations_less_where_they_are_off() -> None:
     assert support(fewer) > support(many_off)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_the_best_of_several_focal_lengths_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+@pytest.mark.parametrize(("told", "in_one_part"), [(True, True), (False, True), (False, False)])
+def test_the_best_of_several_focal_lengths_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool, in_one_part: bool
+) -> None:
     tried = []
 
     def run(database: Path, images: Path, output: Path, seed: int, threads: int, progress: bool) -> list[Model]:
@@ -53,15 +59,39 @@ def test_the_best_of_several_focal_lengths_is_kept(tmp_path: Path, monkeypatch: 
         tried.append([round(camera.focal_length, 6) for camera in opened.read_all_cameras()])
         opened.close()
         focal = tried[-1][0]
-        return [Model([(3, abs(focal - 600) / 500)], f"f{focal:g}"), Model([(2, 0.5)], "part")]
+        whole = Model([(3, abs(focal - 600) / 500)], f"f{focal:g}")
+        whole.cameras = {2: pycolmap.Camera.create_from_model_name(2, "SIMPLE_RADIAL", 777.0, 800, 600)}
+        return [whole, Model([(2, 0.5)], "part")][: 1 if in_one_part else 2]
 
     monkeypatch.setattr(mapping, "run_mapper", run)
     monkeypatch.setattr(mapping._Colmap, "extract", lambda self, names: None)
     monkeypatch.setattr(mapping._Colmap, "match", lambda self, names: None)
-    groups = [CameraGroup([0], (1000, 500), 700.0 if told else None), CameraGroup([1], (800, 600), 900.0)]
+    groups = [
+        CameraGroup([0], (1000, 500), 700.0 if told else None),
+        CameraGroup([1], (800, 600), 900.0 if told else None),
+    ]
     write_database(tmp_path / DATABASE, ["a.jpg", "b.jpg"], groups)
     config = build_settings([], ["SFM.FOCALS", "[1.2, 0.5, 2.0]"])
     folders = map_photos(tmp_path, [], tmp_path, config, 1, progress=False)
-    assert tried == ([[700, 900]] if told else [[1200, 900], [500, 900], [2000, 900]])
-    assert [(folder / "name").read_text() for folder in folders] == ["f700" if told else "f500", "part"]
+    if told:
+        assert tried == [[700, 900]]
+    else:
+        again = [[1200, 777]]  # the cameras of the largest part; another one starts as COLMAP would
+        assert tried == [[1200, 960], [500, 400], [2000, 1600], *([] if in_one_part else again)]
+    names = ["f700" if told else "f500", "part"][: 1 if in_one_part else 2]
+    assert [(folder / "name").read_text() for folder in folders] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == [DATABASE, "sparse"]  # nothing else is left
+
+
+def test_a_camera_that_no_lens_has_is_seen() -> None:
+    def model(*cameras: tuple[float, float]) -> ColmapModel:
+        made = {
+            number: ColmapCamera("SIMPLE_RADIAL", (800, 600), (focal, 400.0, 300.0, k))
+            for number, (focal, k) in enumerate(cameras)
+        }
+        images = [ColmapImage(f"{number}.jpg", number, np.eye(4), np.zeros(0, np.int64)) for number in made]
+        return ColmapModel(made, images, np.zeros((1, 3)))
+
+    assert corner_stretch(model((500.0, -0.3))) == pytest.approx(0.7)  # the corners are 500 px from the middle
+    assert corner_stretch(model((500.0, -0.1), (1000.0, 1.0))) == pytest.approx(1.25)
+    assert corner_stretch(model((500.0, 0.0))) == 1

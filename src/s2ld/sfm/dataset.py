@@ -27,6 +27,8 @@ WORK = "work"
 """Folder below a data set of what it was made from: working copies, COLMAP's databases and models. It may be deleted
 once all is done; a later run then begins anew."""
 _STATE = "state.json"
+LEAST_STRETCH, MOST_STRETCH = 0.5, 1.15
+"""Of `corner_stretch`: fisheye lenses reach 0.6, and no lens is far above 1. A small model may end outside."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,11 @@ class _Set:
                 line = f"{len(names)} images, {least} are needed: {', '.join(sorted(names))}"
                 self._rejected.append((f"{self._set.name}, model {folder.name}", line))
                 continue
+            stretch = corner_stretch(model) if self._model is None else 1.0
+            if not LEAST_STRETCH <= stretch <= MOST_STRETCH:
+                line = f"its camera would stretch the image's corners by {stretch:.2f}, as no lens does: too few points"
+                self._rejected.append((f"{self._set.name}, model {folder.name}", line))
+                continue
             used |= names
             models.append((model, folder))
         self._reject([(title, reason) for name, title in titles.items() if name not in used])
@@ -251,6 +258,20 @@ class _Set:
             index_file(self._work.out, name).unlink(missing_ok=True)
             shutil.rmtree(self._work.out / name, ignore_errors=True)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def corner_stretch(model: ColmapModel) -> float:
+    """Return by how much distortion stretches the distance of the image's corners from its middle.
+
+    Args:
+        model: of the mapping. Of its cameras the one that is farthest from 1 counts, `s2ld.sfm.cameras.MODEL`.
+    """
+    used = {image.camera for image in model.images}
+    factors = [1.0]
+    for number in used:
+        focal, cx, cy, k = model.cameras[number].params
+        factors.append(1 + k * (cx * cx + cy * cy) / (focal * focal))
+    return max(factors, key=lambda factor: abs(factor - 1))
 
 
 def _dense_maps(folder: Path, model: ColmapModel) -> Path | None:

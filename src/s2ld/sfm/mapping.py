@@ -123,38 +123,46 @@ class _Colmap:
     def map(self, sparse: Path) -> None:
         """Run the incremental mapper; its folder takes its name when all models are in it.
 
-        Where EXIF does not tell all focal lengths it runs from each of SFM.FOCALS and the best outcome is kept: from a
-        focal length that is far off it may end in a model whose focal length, distortion and shape are all wrong.
+        Where EXIF does not tell all focal lengths it runs from each of SFM.FOCALS and, where the best outcome falls
+        into parts, once more from the cameras of the largest; the best outcome is kept. From a focal length that is far
+        off it may end in a model whose focal length, distortion and shape are all wrong.
         """
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="mapping-") as scratch:
             new = Path(scratch) / SPARSE
-            outcomes = [self._mapped(path) for path in self._starts(Path(scratch))]
-            models = max(outcomes, key=lambda models: sum(map(support, models)))
+            models = self._best(Path(scratch))
             make_folder(new)
             for number, model in enumerate(models):
                 make_folder(new / str(number))
                 model.write_binary(new / str(number))
             new.rename(sparse)
 
-    def _mapped(self, database: Path) -> list[Any]:
-        own = database.with_suffix("")
-        return run_mapper(database, self._images, own, self._config.SEED, self._jobs, self._progress)
-
-    def _starts(self, scratch: Path) -> list[Path]:
-        """Return copies of the database in `scratch` with one of SFM.FOCALS each, one only where EXIF tells all."""
+    def _best(self, scratch: Path) -> list[Any]:
         cameras = self._open(lambda database: database.read_all_cameras())
         unknown = [camera for camera in cameras if not camera.has_prior_focal_length]
-        focals = list(self._config.SFM.FOCALS) if unknown else [0.0]
-        refuse_full_disk(self._database, len(focals) * self._database.stat().st_size)
-        paths = [scratch / f"start{number}.db" for number in range(len(focals))]
-        for path, focal in zip(paths, focals, strict=True):
-            shutil.copy(self._database, path)
-            database = self._api.Database.open(path)
+        outcomes = []
+        for number, focal in enumerate(self._config.SFM.FOCALS if unknown else [0.0]):
             for camera in unknown:
                 camera.focal_length = focal * max(camera.width, camera.height)
-                database.update_camera(camera)
-            database.close()
-        return paths
+            outcomes.append(self._mapped(scratch / f"from{number}", unknown))
+        best = max(outcomes, key=_total_support)
+        if unknown and len(best) > 1:
+            found = best[0].cameras
+            parts = [found[camera.camera_id] for camera in unknown if camera.camera_id in found]
+            best = max(best, self._mapped(scratch / "again", parts), key=_total_support)
+        return best
+
+    def _mapped(self, output: Path, cameras: Sequence[Any]) -> list[Any]:
+        """Return the models from a copy of the database with other cameras."""
+        path = output.with_suffix(".db")
+        refuse_full_disk(path, self._database.stat().st_size)
+        shutil.copy(self._database, path)
+        database = self._api.Database.open(path)
+        for camera in cameras:
+            database.update_camera(camera)
+        database.close()
+        models = run_mapper(path, self._images, output, self._config.SEED, self._jobs, self._progress)
+        path.unlink()
+        return models
 
     def _coarsest(self, image: int) -> Any:
         keypoints, descriptors = self._open(lambda d: (d.read_keypoints(image), d.read_descriptors(image).data))
@@ -184,6 +192,10 @@ def support(model: Any) -> float:
     model.update_point_3d_errors()
     points = [(point.track.length(), point.error) for point in model.points3D.values()]
     return float(sum(length * max(0.0, 1 - (error / SUPPORT_PX) ** 2) for length, error in points))
+
+
+def _total_support(models: Sequence[Any]) -> float:
+    return sum(map(support, models))
 
 
 def _steps(values: Sequence[Any], length: int) -> Iterator[list[Any]]:
