@@ -6,7 +6,8 @@ homography between the views is the one that the plane induces. OpenCV warps it,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,7 +18,9 @@ from s2ld.config import CN
 from s2ld.data.images import UInt8Image
 from s2ld.data.photometric import augment
 from s2ld.data.sample import PairSample, ViewSample
+from s2ld.data.teacher import STREAM, PhotoDescriptors, TeacherFile
 from s2ld.data.textures import TextureBank
+from s2ld.errors import S2LDError
 
 CACHED_PHOTOS = 400  # about 0.4 GB a loader process
 TRIES = 20  # draws of the second camera until the overlap fits
@@ -47,13 +50,22 @@ class HomographyPairs:
         config: the DATA node (IMAGE_SIZE, PHOTOS, HOMOGRAPHY, PHOTOMETRIC).
         seed: of the source.
         length: number of pairs.
+        teacher: what another network says of the photographs, to be in the samples; it changes nothing else in them.
+
+    Raises:
+        S2LDError: there are no photographs, or the teacher lacks one of them.
     """
 
-    def __init__(self, config: CN, seed: int, length: int) -> None:
+    def __init__(self, config: CN, seed: int, length: int, teacher: TeacherFile | None = None) -> None:
         self.config = config
         self.seed = seed
         self.length = length
         self.textures = TextureBank(config.PHOTOS, CACHED_PHOTOS, config.PHOTOS_EXCLUDE)
+        self.teacher = teacher
+        if teacher is not None:
+            if not self.textures.names:
+                raise S2LDError("TRAIN.TEACHER.FILE: procedural textures have no teacher; set DATA.PHOTOS")
+            teacher.check(self.textures.names)
 
     def __len__(self) -> int:
         return self.length
@@ -62,10 +74,16 @@ class HomographyPairs:
         if not 0 <= index < self.length:
             raise IndexError(f"pair {index} of {self.length}")
         rng = np.random.Generator(np.random.PCG64([self.seed, index]))
-        photo = self.textures.get(int(rng.integers(len(self.textures))))
+        number = int(rng.integers(len(self.textures)))
+        photo = self.textures.get(number)
         cameras = draw_cameras(photo.shape[1], photo.shape[0], self.config, rng)
         unit = WALL_DISTANCE / float(np.linalg.norm(cameras[0].t))
         views = [self._view(photo, camera, unit, rng) for camera in cameras]
+        if self.teacher is not None:
+            height, width = photo.shape[:2]
+            described = self.teacher.read(self.textures.names[number], (width, height))
+            teacher_rng = np.random.Generator(np.random.PCG64([self.seed, index, STREAM]))
+            views = taught(views, cameras, described, self.teacher.count, teacher_rng)
         T = np.eye(4)
         T[:3, :3] = cameras[1].R @ cameras[0].R.T
         T[:3, 3] = (cameras[1].t - T[:3, :3] @ cameras[0].t) * unit
@@ -86,6 +104,20 @@ class HomographyPairs:
             torch.from_numpy(camera.K).float(),
             torch.from_numpy(depth).float(),
         )
+
+
+def taught(
+    views: Sequence[ViewSample],
+    cameras: Sequence[WallCamera],
+    described: PhotoDescriptors,
+    count: int,
+    rng: np.random.Generator,
+) -> list[ViewSample]:
+    """Return the views of a photograph on the wall with at most `count` points each that a teacher has described."""
+    return [
+        replace(view, teacher=described.seen(camera.wall_to_image, view.size, count, rng))
+        for view, camera in zip(views, cameras, strict=True)
+    ]
 
 
 def draw_cameras(width: int, height: int, config: CN, rng: np.random.Generator) -> tuple[WallCamera, WallCamera]:

@@ -35,6 +35,8 @@ class TextureBank:
 
     def __init__(self, folder: str, cache: int = 0, exclude: Sequence[str] = ()) -> None:
         self._photos: list[Path] = []
+        self.names: list[str] = []
+        """Of the photographs, by index; empty where there are none."""
         self._cache: OrderedDict[int, UInt8Image] = OrderedDict()
         self._capacity = cache
         if not folder:
@@ -44,6 +46,7 @@ class TextureBank:
         except OSError as error:
             raise S2LDError(f"{folder}: cannot list this photo folder ({error.strerror}); set DATA.PHOTOS") from error
         self._photos = [p for p in photos if not p.name.startswith(tuple(exclude))]
+        self.names = [p.name for p in self._photos]
         if not self._photos:
             raise S2LDError(
                 f"{folder}: no photographs here, or all are in DATA.PHOTOS_EXCLUDE; set DATA.PHOTOS, or empty it"

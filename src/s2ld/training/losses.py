@@ -107,6 +107,15 @@ def detector_losses(
     return _with_total(terms, config)
 
 
+def with_teacher(terms: LossTerms, losses: Tensor, weight: float, reduce_count: ReduceCount) -> LossTerms:
+    """Add the mean over all ranks of the teacher's losses (K,) (`s2ld.training.teacher`), and to the total by weight.
+
+    Each rank's points are told apart from its own only: the mean is that of the ranks, not of the pooled batch.
+    """
+    teacher = _mean(losses, reduce_count)
+    return replace(terms, teacher=teacher, total=terms.total + weight * teacher)
+
+
 def coarse_loss(
     confidences: Confidences, targets: Targets, batch: PairBatch, config: CN, reduce_count: ReduceCount
 ) -> Tensor:

@@ -23,9 +23,10 @@ from s2ld.models.network import S2LD
 from s2ld.models.recomputing import save_memory
 from s2ld.training.confidences import sparse_stage
 from s2ld.training.ema import WeightAverage
-from s2ld.training.losses import detector_losses, matching_losses
+from s2ld.training.losses import detector_losses, matching_losses, with_teacher
 from s2ld.training.optim import RunScale, build_optimizer, build_scheduler, run_scale
 from s2ld.training.targets import build_targets, select_fine
+from s2ld.training.teacher import build_teacher_head, teacher_losses
 from s2ld.training.validation import COLUMNS, NOTHING, detector_row, matcher_row, summarise
 from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, LossTerms, PairBatch, Prediction, Targets
 
@@ -37,7 +38,9 @@ DETECTOR_MODULES = ("backbone", "keypoint_detector")
 
 
 class S2LDModule(pl.LightningModule):
-    """The network and how it learns; the state dict has ``matcher.`` and, with an average, ``average.model.``.
+    """The network and how it learns.
+
+    The state dict has ``matcher.`` and, with an average, ``average.model.``, with a teacher ``teacher.``.
 
     A step whose loss, output or gradient is not finite in any process is skipped in all of them: neither weights nor
     statistics nor the average take anything from it. It counts as a step, so that schedule and data order do not shift.
@@ -71,6 +74,7 @@ class S2LDModule(pl.LightningModule):
         for module in self._frozen:
             module.requires_grad_(False)
         self.average = WeightAverage(self.matcher, config.TRAIN.EMA_DECAY) if config.TRAIN.EMA_DECAY else None
+        self.teacher = build_teacher_head(config)
         self._estimator = OpenCVRansac(config.EVAL.OPENCV_THRESHOLD, config.EVAL.OPENCV_CONFIDENCE)
         self._homography = build_homography_estimator(config.EVAL)
         self._table = torch.zeros(0, len(COLUMNS))
@@ -109,7 +113,9 @@ class S2LDModule(pl.LightningModule):
             self._why = f"the loss is not finite ({_pairs(batch)})"
             return self._broken_loss()
         for field in fields(terms):
-            self._log(f"loss/{field.name}", getattr(terms, field.name).detach(), batch, field.name == "total")
+            term: Tensor | None = getattr(terms, field.name)
+            if term is not None:
+                self._log(f"loss/{field.name}", term.detach(), batch, field.name == "total")
         self._log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], batch)
         return terms.total
 
@@ -131,9 +137,21 @@ class S2LDModule(pl.LightningModule):
         fine = self.matcher.refine(encoded, coarse)
         self._log_matches(predicted, coarse, fine, targets, batch)
         radius = self.matcher.window_radius_px
-        return matching_losses(
+        terms = matching_losses(
             encoded, confidences, coarse, fine, targets, batch, self.config.LOSS, radius, self.reduce_count
         )
+        return self.with_teacher(terms, encoded, batch)
+
+    def with_teacher(self, terms: LossTerms, encoded: EncodedPair, batch: PairBatch) -> LossTerms:
+        """Return the terms with that of the teacher, if there is one."""
+        if self.teacher is None:
+            return terms
+        losses = teacher_losses(self.teacher, encoded, batch)
+        return with_teacher(terms, losses, self.config.TRAIN.TEACHER.WEIGHT, self.reduce_count)
+
+    def _learning(self) -> list[nn.Parameter]:
+        """Return all parameters that take a gradient, of the teacher's head too."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def _detector_terms(self, batch: PairBatch) -> LossTerms | None:
         encoded = _detect(self.matcher, batch)
@@ -159,7 +177,7 @@ class S2LDModule(pl.LightningModule):
 
     def _broken_loss(self) -> Tensor:
         """Return NaN that hangs on every weight: its gradient reaches the other processes by DDP's own reduction."""
-        return torch.stack([p.sum() for p in self.matcher.parameters() if p.requires_grad]).sum() * torch.nan
+        return torch.stack([p.sum() for p in self._learning()]).sum() * torch.nan
 
     def _log_matches(
         self, predicted: CoarseMatches, coarse: CoarseMatches, fine: FineMatches, targets: Targets, batch: PairBatch
@@ -194,7 +212,7 @@ class S2LDModule(pl.LightningModule):
         Raises:
             S2LDError: TRAIN.MAX_BAD_STEPS steps in a row were bad.
         """
-        norm = nn.utils.get_total_norm([p.grad for p in self.matcher.parameters() if p.grad is not None])
+        norm = nn.utils.get_total_norm([p.grad for p in self._learning() if p.grad is not None])
         self.log("train/gradient_norm", norm)
         if bool(norm.isfinite()):
             self._skipped_in_a_row = 0
@@ -228,7 +246,8 @@ class S2LDModule(pl.LightningModule):
         """AdamW and its schedule, stepped once an optimiser step."""
         train = self.config.TRAIN
         scale = self._scale or run_scale(self.config, self.trainer.world_size)
-        optimizer = build_optimizer([self.matcher], scale.learning_rate, train.WEIGHT_DECAY)
+        learners = [self.matcher] if self.teacher is None else [self.matcher, self.teacher]
+        optimizer = build_optimizer(learners, scale.learning_rate, train.WEIGHT_DECAY)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": build_scheduler(optimizer, train, scale), "interval": "step"},
