@@ -218,7 +218,7 @@ def test_a_teacher_changes_the_loss_and_nothing_else_of_the_first_step(tmp_path:
     assert without.teacher is None
     assert with_one.teacher is not None
     assert torch.equal(with_one.coarse, without.coarse)
-    assert torch.equal(with_one.total, without.total + 0.1 * with_one.teacher)
+    assert torch.equal(with_one.total, without.total + 0.25 * with_one.teacher)
 
 
 def test_processes_with_and_without_points_and_with_a_broken_loss_stay_together(tmp_path: Path) -> None:

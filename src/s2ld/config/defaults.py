@@ -88,7 +88,7 @@ def _train() -> CN:
     c.FIGURES = 2  # match figures a validation in TensorBoard
     c.TEACHER = CN()  # the coarse map must find what another network says of the clean photographs (homography only)
     c.TEACHER.FILE = ""  # its descriptors, by scripts/teacher_descriptors.py on DATA.PHOTOS; empty: no teacher
-    c.TEACHER.WEIGHT = 0.1  # of the loss
+    c.TEACHER.WEIGHT = 0.25  # of its loss
     c.TEACHER.POINTS = 128  # most points a view
     c.TEACHER.TEMPERATURE = 0.07  # the cosines are divided by it at the start; it is learnt
     return c
