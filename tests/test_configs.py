@@ -12,8 +12,8 @@ from yacs.config import CfgNode as CN
 
 from s2ld.config import build_config, config_from_text, config_keys, config_to_text, defaults
 from s2ld.data.datamodule import PairDataModule
-from s2ld.data.megadepth import MegaDepthPairs
-from s2ld.data.sources import build_source
+from s2ld.data.megadepth import MegaDepthPairs, megadepth_files
+from s2ld.data.sources import build_source, validation_set, validation_weights
 from s2ld.errors import S2LDError
 from s2ld.models.network import S2LD
 from s2ld.training.module import S2LDModule
@@ -55,6 +55,17 @@ def test_the_mixture_keeps_training_and_validation_scenes_apart() -> None:
     assert "posed_pairs" not in node.TRAIN_SOURCES
 
 
+def test_the_wide_mixture_trains_on_what_the_mixture_does_and_more() -> None:
+    plain, wide = (build_config([ROOT / f"configs/data/{name}.yaml"]).DATA for name in ("mixture", "mixture_wide"))
+    assert wide.PHOTOS_EXCLUDE == plain.PHOTOS_EXCLUDE
+    assert wide.MEGADEPTH.SCENES[0] == plain.MEGADEPTH.SCENES
+    assert wide.MEGADEPTH.VAL_SCENES[0] == plain.MEGADEPTH.VAL_SCENES
+    assert [len(megadepth_files(wide, split)) for split in ("train", "val", "test")] == [2, 2, 1]
+    assert "roadscene_vis_thermal" in wide.LIGHT.TRAIN_EXCLUDE
+    assert "posed_pairs" not in wide.TRAIN_SOURCES
+    assert wide.HOMOGRAPHY.CURRICULUM > 0
+
+
 @pytest.mark.skipif(not (ROOT / "../shared/real_scenes").is_dir(), reason="needs ../shared")
 def test_the_mixture_runs_from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
@@ -69,6 +80,23 @@ def test_the_mixture_runs_from_the_root(monkeypatch: pytest.MonkeyPatch) -> None
     assert source[0].source.removeprefix("megadepth/") in names
     sample = build_source("megadepth", config, "val")[0]
     assert sample.source.removeprefix("megadepth/") in Path(config.DATA.MEGADEPTH.VAL_SCENES).read_text().split()
+
+
+def test_the_validation_sets_are_of_nothing_that_trains() -> None:
+    folder = ROOT / "configs/data"
+    config = build_config([folder / "mixture.yaml", folder / "validation.yaml"])
+    sets = [build_config([ROOT / file]).DATA for file in config.DATA.VAL_SETS]
+    assert [node.TEST_SOURCE for node in sets] == ["posed_pairs", "megadepth", "megadepth", "light", "homography"]
+    assert all(node.TEST_LONG_SIDE == max(node.IMAGE_SIZE) == 640 for node in sets)
+    assert all(validation_set(str(ROOT / file), config).DATA.TEST_PAIRS == 32 for file in config.DATA.VAL_SETS)
+    assert validation_weights(config.DATA, len(sets)) == [1] * 5
+    lists = [(ROOT / node.MEGADEPTH.TEST_SCENES).read_text().split() for node in sets[1:3]]
+    train = (folder / "photo_scenes_train.txt").read_text().split() + Path(
+        ROOT / config.DATA.MEGADEPTH.SCENES
+    ).read_text().split()
+    assert lists[1] == ["park_gate", "bust_carlygp", "stitch_toy", "aerial_ochota"]
+    assert not {scene for names in lists for scene in names} & set(train)
+    assert len(train) == len(set(train))
 
 
 def test_the_mixture_says_in_one_line_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

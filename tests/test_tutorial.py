@@ -37,7 +37,7 @@ def test_the_tutorial_runs_and_ends_with_a_better_score(tmp_path: Path) -> None:
     scores: list[float] = []
     for words in commands():
         output = run(words, tmp_path)
-        scores += [float(score) for score in re.findall(r"step \d+: megadepth .*score ([\d.]+)", output)[-1:]]
+        scores += [float(score) for score in re.findall(r"step \d+: megadepth .*found ([\d.]+)", output)[-1:]]
         if words[1].endswith("build_dataset.py"):
             assert "SAME PLACE" in output
             assert (tmp_path / "tutorial/data/synthetic_0000/depths.jpg").is_file()

@@ -84,7 +84,7 @@ class Matcher:
         self._precision()  # refuses an unknown one
         self.model = for_inference(model).to(self.device)
         if threshold is not None:
-            self.model.sparse_matching.threshold = float(threshold)
+            self.model.threshold = float(threshold)
         self.max_side = MAX_SIDE if max_side is None else max_side
         self.size = size
         if fast and size is not None:

@@ -165,6 +165,8 @@ class ImageFeatures(Movable):
     """(N, h*w, C) adjusted coarse features with their positions, as the coarse transformer takes them."""
     mask: Tensor | None = None
     """(N, h, w) of `ImageBatch`."""
+    image: Tensor | None = None
+    """(N, 1, H, W) of `ImageBatch`, where MODEL.REFINEMENT is enabled; else None."""
 
     @property
     def nbytes(self) -> int:
@@ -185,6 +187,9 @@ class EncodedPair(Movable):
     """(N, L, C) descriptors after the coarse transformer."""
     coarse1: Tensor
     """(N, S, C)."""
+    image0: Tensor | None = None
+    """(N, 1, H, W) of `ImageBatch`, where MODEL.REFINEMENT is enabled; else None."""
+    image1: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -236,6 +241,27 @@ class FineMatches(Rows):
 
 
 @dataclass(frozen=True)
+class Candidates(Rows):
+    """Matches that a consensus judges, with what it sees of each."""
+
+    batch: Tensor
+    """(M,) int64, pair in the batch, ascending."""
+    points0: Tensor
+    """(M, 2) resized px of image 0."""
+    points1: Tensor
+    """(M, 2) resized px of image 1, refined."""
+    evidence: Tensor
+    """(M, 4) what the stages before say of a match: see `s2ld.models.consensus.gather_candidates`."""
+    descriptors0: Tensor
+    """(M, C) coarse descriptors."""
+    descriptors1: Tensor
+    """(M, C)."""
+
+    def __len__(self) -> int:
+        return self.batch.shape[0]
+
+
+@dataclass(frozen=True)
 class Prediction(Movable):
     """All that the network says of a batch of pairs."""
 
@@ -282,6 +308,7 @@ class LossTerms(Movable):
     repeatability: Tensor
     score: Tensor
     regulariser: Tensor
+    consensus: Tensor
     teacher: Tensor | None = None
     """None without a teacher."""
 

@@ -213,6 +213,20 @@ def test_photographs_and_posed_pairs_are_read(data: Path, capsys: pytest.Capture
     assert "cannot be read: " in capsys.readouterr().out
 
 
+def test_validation_sets_are_walked_as_what_they_test(data: Path) -> None:
+    images = data / "data/Undistorted_SfM/0000/images"
+    K, T = [[30, 0, 16], [0, 30, 12], [0, 0, 1]], np.eye(4).tolist()
+    (images / "pairs.json").write_text(
+        json.dumps([{"image0": "a.jpg", "image1": "1.jpg", "K0": K, "K1": K, "T_0to1": T}])
+    )
+    own = data / "posed.yaml"
+    own.write_text(f"DATA: {{TEST_SOURCE: posed_pairs, TEST_PAIRS: 0, POSED_PAIRS: {{ROOT: {images}}}}}\n")
+    arguments = [str(data / "data.yaml"), "--workers", "0", "DATA.VAL_SOURCES", "[]", "DATA.VAL_SETS", str([str(own)])]
+    reports = main([*arguments, "--split", "val"])
+    assert [(report.title, len(report.errors)) for report in reports] == [("posed_pairs, test: 1 items", 1)]
+    assert not [report for report in main([*arguments, "--split", "test"]) if "posed" in report.title]
+
+
 def test_bad_arguments_are_one_line_and_status_2(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for extra in (["--workers", "-1"], ["DATA.MEGADEPTH.LAYOUT", "phoenix"], ["DATA.MEGADEPTH.ROTO", "x"]):
         assert script([*command(data), *extra]) == 2

@@ -94,6 +94,7 @@ def test_homographies_are_scored_by_their_corners(command: list[str], capsys: py
     printed = capsys.readouterr().out
     assert "findHomography RANSAC, 2 resized px" in printed
     assert "corner: auc@3px" in printed
+    assert "calibration error" in printed
 
 
 def test_settings_of_weights_and_of_the_command_are_told_apart(

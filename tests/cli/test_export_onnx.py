@@ -43,6 +43,23 @@ def test_it_writes_a_checked_file(weights: Path, capsys: pytest.CaptureFixture[s
     assert config_from_text(metadata[CONFIG_KEY], "metadata") == tiny_config("MODEL.MATCH.BORDER", "0")
     assert (metadata["threshold"], metadata["matches"], metadata["weights"]) == ("0.0", "30", weights.name)
     assert len(metadata["weights_sha256"]) == 64
+    assert metadata["photometric_refinement"] == "none"
+
+
+def test_the_photometric_refinement_is_left_out_and_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata: dict[str, str] = {}
+    monkeypatch.setattr(export, "need", lambda *_: None)
+    monkeypatch.setattr(export, "export_onnx", lambda *args: metadata.update(args[2]) or b"file")
+    overrides = "MODEL.REFINEMENT.ENABLED", "True"
+    weights = tmp_path / "tiny.safetensors"
+    save_weights(weights, tiny_network(*overrides), tiny_config(*overrides))
+    output = tmp_path / "tiny.onnx"
+    assert script(["--weight", str(weights), "--size", "96", "64", "--output", str(output), "--no-check"]) == 0
+    written = capsys.readouterr().out
+    assert written == f"wrote {output}, 0.0 MB, without MODEL.REFINEMENT, which is left out of ONNX files\n"
+    assert metadata["photometric_refinement"] == "left out"
 
 
 def test_a_file_that_disagrees_is_not_written(

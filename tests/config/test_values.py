@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from s2ld.config import build_config, config_keys, defaults, value_of
-from s2ld.config.values import ANY_LENGTH, CHOICES, RANGES, SPANS, fit
+from s2ld.config import build_config, config_from_text, config_keys, config_to_text, defaults, value_of
+from s2ld.config.values import ANY_LENGTH, CHOICES, EXAMPLES, RANGES, SPANS, fit
 from s2ld.errors import S2LDError
 
 
@@ -18,7 +18,8 @@ def first(value: Any) -> Any:
 
 def test_every_number_has_a_range_and_every_default_fits() -> None:
     tree = defaults()
-    numbers = {key for key in config_keys(tree) if type(first(value_of(tree, key))) in (int, float)}
+    values = {key: EXAMPLES.get(key, value_of(tree, key)) for key in config_keys(tree)}
+    numbers = {key for key, value in values.items() if type(first(value)) in (int, float)}
     assert numbers == set(RANGES)
     for key in config_keys(tree):
         assert fit(key, value_of(tree, key), value_of(tree, key), "here") == value_of(tree, key)
@@ -43,6 +44,8 @@ def test_the_tables_name_keys_of_the_right_kind() -> None:
         ("DATA.PHOTOS", "2024", "2024"),
         ("DATA.PHOTOS", "", ""),
         ("DATA.IMAGE_SIZE", "[64, 48]", [64, 48]),
+        ("DATA.MEGADEPTH.ROOT", "2024", "2024"),
+        ("DATA.MEGADEPTH.ROOT", "['a', 'b']", ["a", "b"]),
     ],
 )
 def test_values_from_the_command_line(key: str, text: str, expected: object) -> None:
@@ -51,7 +54,15 @@ def test_values_from_the_command_line(key: str, text: str, expected: object) -> 
     assert type(first(value)) is type(first(expected))
 
 
+def test_a_list_of_folders_gives_way_to_one_and_comes_back() -> None:
+    two = build_config(overrides=["DATA.MEGADEPTH.INDEX", "['a', 'b']"])
+    assert build_config(overrides=["DATA.MEGADEPTH.INDEX", "c"], base=two).DATA.MEGADEPTH.INDEX == "c"
+    assert config_from_text(config_to_text(two), "text") == two
+
+
 BAD = [
+    ("DATA.MEGADEPTH.ROOT", "[]", r"is \[\]; it must be a text"),
+    ("DATA.MEGADEPTH.ROOT", "['a', 2]", "is 2; it must be a text"),
     ("DATA.BATCH_SIZE", "0", "is 0; it must be at least 1"),
     ("DATA.BATCH_SIZE", "two", "is 'two'; it must be a whole number"),
     ("DATA.BATCH_SIZE", "1.5", "a whole number"),

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from s2ld.config import CN, build_config
-from s2ld.data.homography_pairs import HomographyPairs, draw_cameras, shrink_to_scale, wall_depth, wall_overlap
+from s2ld.data.homography_pairs import HomographyPairs
 from s2ld.data.sample import PairSample, collate
+from s2ld.data.wall_cameras import draw_cameras, wall_overlap
+from s2ld.data.wall_views import shrink_to_scale, wall_depth
 from s2ld.geometry.camera import project, unproject
 from s2ld.geometry.homography import apply_homography, plane_homography
 from s2ld.geometry.pose import transform

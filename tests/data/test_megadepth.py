@@ -99,6 +99,27 @@ def test_depth_is_that_of_the_pixel_below_each_resized_centre(tmp_path: Path, sc
         assert depth[y, x] == numbers[row, column]
 
 
+def test_several_folders_are_one_source(tmp_path: Path) -> None:
+    roots = [tmp_path / "first", tmp_path / "second"]
+    for root, name, images in zip(roots, ("a", "bb"), (3, 2), strict=True):
+        (root / "index").mkdir(parents=True)
+        scene = make_scene(root, name, images, [(i, i + 1) for i in range(images - 1)])
+        write_index(scene, root / "index" / f"{name}.npz")
+    folders, indices = [str(root) for root in roots], [str(root / "index") for root in roots]
+    names = tmp_path / "a.txt"
+    names.write_text("a\n")
+    keys = ["DATA.IMAGE_SIZE", "[80, 56]", "DATA.MEGADEPTH.ROOT", str(folders), "DATA.MEGADEPTH.INDEX", str(indices)]
+    config = build_config(overrides=[*keys, "DATA.MEGADEPTH.SCENES", str([str(names), ""])]).DATA
+    source = megadepth_source(config, "val")
+    assert [source[index].source for index in range(len(source))] == ["megadepth/a", "megadepth/a", "megadepth/bb"]
+    alone = MegaDepthPairs(roots[1], [source.scene(1)], 80)
+    assert equal(source[2], alone[0])
+    trained = megadepth_source(config, "train")
+    assert {trained.locate(index)[0] for index in range(200)} == {0, 1}
+    with pytest.raises(S2LDError, match="1 folders, 2 of indices"):
+        megadepth_source(build_config(overrides=["DATA.MEGADEPTH.INDEX", str(indices)]).DATA, "train")
+
+
 def test_unknown_depth_is_zero(tmp_path: Path, scenes: list[SceneIndex]) -> None:
     depth = MegaDepthPairs(tmp_path, scenes, WIDTH)[0].view0.depth
     assert depth is not None

@@ -87,6 +87,21 @@ def test_what_is_small_enough_comes_out_as_it_went_in(checkout: Path, side: int)
             torch.testing.assert_close(view.K, again.K)
 
 
+def test_what_validation_sets_test_is_packed(checkout: Path) -> None:
+    scenes = "MEGADEPTH: {TEST_ROOT: ../shared/scenes, TEST_INDEX: ../shared/scenes/index, TEST_DEPTH: True}"
+    checkout.joinpath("scenes.yaml").write_text(f"DATA: {{TEST_SOURCE: megadepth, {scenes}}}\n")
+    posed = "POSED_PAIRS: {ROOT: ../shared/posed/walls}"
+    checkout.joinpath("posed.yaml").write_text(f"DATA: {{TEST_SOURCE: posed_pairs, {posed}}}\n")
+    sets = ["DATA.VAL_SETS", "['scenes.yaml', 'posed.yaml']", "DATA.VAL_SOURCES", "[]", "DATA.PHOTOS", ""]
+    assert isinstance(main(["data.yaml", *sets, "DATA.TRAIN_SOURCES", "['synthetic']"]), Path)
+    shutil.rmtree(checkout.parent / "shared")
+    assert main(["--unpack", ".packs/training.parts.json"]) == []
+    assert Path("../shared/posed/walls/pairs.json").read_text() == "[]"
+    pair = build_source("megadepth", build_config(["scenes.yaml"]), "test")[0]
+    assert pair.view0.depth is not None
+    assert bool(pair.view0.depth.any())
+
+
 @pytest.mark.parametrize("centre", ["integer", "half"])
 def test_smaller_images_keep_their_cameras_and_depth(
     checkout: Path, centre: str, monkeypatch: pytest.MonkeyPatch

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +18,9 @@ import torch
 from s2ld.config import CN, build_config
 from s2ld.data.homography_pairs import HomographyPairs
 from s2ld.data.sample import PairSample, ViewSample, collate
-from s2ld.data.sources import build_source, teacher_of
+from s2ld.data.sources import build_mixture, build_source, teacher_of
 from s2ld.data.teacher import PhotoDescriptors, TeacherFile, TeacherInfo, TeacherWriter
+from s2ld.data.textures import is_held_out
 from s2ld.errors import S2LDError
 from s2ld.geometry.homography import apply_homography
 from s2ld.types import TeacherPoints
@@ -100,14 +103,15 @@ def test_bad_files_are_named_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(S2LDError, match=r"lacks a\.png of 10x10 px"):
         TeacherFile(path, 16).read("a.png", (10, 10))
     with pytest.raises(S2LDError, match=r"set DATA\.PHOTOS"):
-        HomographyPairs(build_config().DATA, 0, 1, TeacherFile(path, 16))
+        HomographyPairs(build_config().DATA, 0, 1, teacher=TeacherFile(path, 16))
 
 
 def test_a_view_takes_points_inside_it_and_one_a_cell() -> None:
     points = np.array([[10, 10], [11, 11], [30, 10], [70, 10], [-9, 10], [10, 40], [100, 5]], np.float32)
     photo = PhotoDescriptors(points, describe(points), np.arange(7))
     H = np.diag([0.5, 0.5, 1.0])  # the view is 32 x 16 px: the fourth lies beyond its right, the sixth below it
-    picks = [photo.seen(H, (32, 16), 10, np.random.default_rng(seed)) for seed in range(20)]
+    depth = np.ones((16, 32))
+    picks = [photo.seen(H, depth, 10, np.random.default_rng(seed)) for seed in range(20)]
     for pick in picks:
         first, second = sorted(pick.label.tolist())
         assert first in (0, 1)  # both in the first cell, and chance decides
@@ -117,10 +121,12 @@ def test_a_view_takes_points_inside_it_and_one_a_cell() -> None:
         np.testing.assert_array_equal(pick.descriptors.numpy(), photo.descriptors[rows])
         assert not pick.batch.any()
     assert {int(pick.label.min()) for pick in picks} == {0, 1}
-    assert len(photo.seen(H, (32, 16), 1, np.random.default_rng(0))) == 1
-    assert len(photo.seen(-H, (32, 16), 10, np.random.default_rng(0))) == 0  # all are behind the camera
-    none = photo.seen(np.diag([100.0, 100.0, 1.0]), (32, 16), 10, np.random.default_rng(0))
+    assert len(photo.seen(H, depth, 1, np.random.default_rng(0))) == 1
+    assert len(photo.seen(-H, depth, 10, np.random.default_rng(0))) == 0  # all are behind the camera
+    none = photo.seen(np.diag([100.0, 100.0, 1.0]), depth, 10, np.random.default_rng(0))
     assert none.descriptors.shape == (0, 4)
+    depth[5, 15] = 0  # unknown at the third
+    assert [photo.seen(H, depth, 10, np.random.default_rng(seed)).label.max() < 2 for seed in range(5)] == [True] * 5
 
 
 def test_pairs_have_the_points_where_their_views_show_them(tmp_path: Path) -> None:
@@ -137,22 +143,126 @@ def test_pairs_have_the_points_where_their_views_show_them(tmp_path: Path) -> No
             assert len(view.teacher) <= 16
             column, row = view.teacher.points.round().long().T
             assert view.depth is not None
-            near = torch.nn.functional.max_pool2d(view.depth[None], 3, 1, 1)[0]  # at the photograph's very border
-            assert bool((near[row, column] > 0).all())
-        first, second = sample.view0.teacher, sample.view1.teacher
-        assert first is not None
-        assert second is not None
-        same = first.label[:, None] == second.label
-        shared += int(same.sum())
-        assert sample.homography is not None
-        mapped = apply_homography(sample.homography.double(), first.points.double())
-        for i, j in same.nonzero().tolist():
-            torch.testing.assert_close(mapped[i], second.points[j].double(), atol=1e-2, rtol=1e-4)
-            assert torch.equal(first.descriptors[i], second.descriptors[j])
+            assert bool((view.depth[row, column] > 0).all())
+        shared += count_shared(sample)
         again = build_source("homography", config, "train")[index]
         assert again.view1.teacher is not None
-        assert torch.equal(again.view1.teacher.points, second.points)
+        assert sample.view1.teacher is not None
+        assert torch.equal(again.view1.teacher.points, sample.view1.teacher.points)
     assert shared > 10
+
+
+def count_shared(sample: PairSample) -> int:
+    """Number of points that both views have, each where the homography has it and with one descriptor."""
+    first, second = sample.view0.teacher, sample.view1.teacher
+    assert first is not None
+    assert second is not None
+    same = first.label[:, None] == second.label
+    assert sample.homography is not None
+    mapped = apply_homography(sample.homography.double(), first.points.double())
+    for i, j in same.nonzero().tolist():
+        torch.testing.assert_close(mapped[i], second.points[j].double(), atol=1e-2, rtol=1e-4)
+        assert torch.equal(first.descriptors[i], second.descriptors[j])
+    return int(same.sum())
+
+
+WIDE = ["DATA.CROP.SHARE", "0.5", "DATA.HOMOGRAPHY.WIDE", "True", "DATA.HOMOGRAPHY.CURRICULUM", "100"]
+WIDE += ["DATA.HOMOGRAPHY.TILT", "60.0", "DATA.PHOTOMETRIC.NIGHT", "0.5", "DATA.PHOTOMETRIC.HAZE", "0.5"]
+
+
+@pytest.mark.parametrize("name", ["homography", "light"])
+def test_wide_pairs_are_the_same_bit_for_bit_without_a_teacher(tmp_path: Path, name: str) -> None:
+    path = write_light(tmp_path) if name == "light" else write_photos(tmp_path)
+    common = [*WIDE, "DATA.LIGHT.ROOT", str(tmp_path / "light"), "DATA.LIGHT.VAL_PLACES", "[]"]
+    if name == "light":
+        common += ["DATA.PHOTOS", ""]
+    with_one = build_source(name, config_of(tmp_path, *common, "TRAIN.TEACHER.FILE", str(path)), "train")
+    without = build_source(name, config_of(tmp_path, *common), "train")
+    points = 0
+    for index in range(8):
+        one, other = with_one[index], without[index]
+        assert torch.equal(one.T_0to1, other.T_0to1)
+        for view, plain in ((one.view0, other.view0), (one.view1, other.view1)):
+            assert view.depth is not None
+            assert plain.depth is not None
+            assert plain.teacher is None
+            assert view.teacher is not None
+            assert torch.equal(view.image, plain.image)
+            assert torch.equal(view.depth, plain.depth)
+            assert torch.equal(view.K, plain.K)
+            points += len(view.teacher)
+    assert points > 20
+
+
+def write_light(folder: Path) -> Path:
+    """Write two places, each burnt out by a half, whole, and darker, and a teacher's file of other points for each."""
+    rng = np.random.default_rng(1)
+    (folder / "light/set").mkdir(parents=True)
+    writer = TeacherWriter(folder / "light.h5", INFO)
+    groups: dict[str, list[str]] = {}
+    for place in ("0", "1"):
+        whole = rng.integers(60, 256, (SIZE[1], SIZE[0], 3), np.uint8)
+        burnt = whole.copy()
+        burnt[:, : SIZE[0] // 2] = 255
+        groups[place] = [f"{place}_{kind}.png" for kind in ("burnt", "whole", "dark")]
+        for name, photo in zip(groups[place], (burnt, whole, whole // 4), strict=True):
+            cv2.imwrite(str(folder / "light/set" / name), photo)
+            points = rng.uniform(0, np.array(SIZE) - 1, (40, 2)).astype(np.float32)
+            writer.write(f"set/{name}", SIZE, points, describe(points))
+    writer.close()
+    (folder / "light/groups.json").write_text(json.dumps({"set": groups}))
+    return folder / "light.h5"
+
+
+def test_a_place_has_the_points_of_its_clearest_photograph_in_every_light(tmp_path: Path) -> None:
+    path = write_light(tmp_path)
+    light = ["DATA.LIGHT.ROOT", str(tmp_path / "light"), "DATA.LIGHT.VAL_PLACES", "[]", "DATA.LIGHT.VAL_EVERY", "2"]
+    config = config_of(tmp_path, *light, "TRAIN.TEACHER.FILE", str(path))
+    source = build_source("light", config, "train")
+    clear = TeacherFile(path, 16).read("set/0_whole.png", SIZE)
+    samples = [source[index] for index in range(12)]
+    for sample in samples:
+        for view in (sample.view0, sample.view1):
+            assert view.teacher is not None
+            assert np.isin(view.teacher.label.numpy(), clear.labels).all()
+    assert sum(count_shared(sample) for sample in samples) > 10
+    assert build_source("light", config, "val")[0].view0.teacher is None
+    config = config_of(tmp_path, *light, "TRAIN.TEACHER.FILE", str(shutil.copy(path, tmp_path / "part.h5")))
+    with h5py.File(tmp_path / "part.h5", "a") as file:
+        del file["set/0_dark.png"]
+    with pytest.raises(S2LDError, match=r"part\.h5: lacks 1 of 3 photographs, e\.g\. set/0_dark\.png"):
+        build_source("light", config, "train")
+
+
+def test_one_file_may_hold_the_photographs_of_several_folders(tmp_path: Path) -> None:
+    light, path = write_light(tmp_path), write_photos(tmp_path)
+    writer, file = TeacherWriter(path, INFO), TeacherFile(light, 16)
+    for place in "01":
+        for kind in ("burnt", "whole", "dark"):
+            described = file.read(f"set/{place}_{kind}.png", SIZE)
+            writer.write(f"set/{place}_{kind}.png", SIZE, described.points, described.descriptors)
+    writer.close()
+    own = ["DATA.LIGHT.ROOT", str(tmp_path / "light"), "DATA.LIGHT.VAL_PLACES", "[]", "TRAIN.TEACHER.FILE", str(path)]
+    pairs = build_mixture(
+        config_of(tmp_path, *own, "DATA.TRAIN_SOURCES", "['homography', 'light']", "DATA.TRAIN_WEIGHTS", "[0.5, 0.5]")
+    )
+    batch = collate([pairs[index] for index in range(6)])
+    assert {source.split("/")[0] for source in batch.sources} == {"homography", "light"}
+    assert batch.view0.teacher is not None
+    taught = {batch.sources[pair].split("/")[0] for pair in batch.view0.teacher.batch.tolist()}
+    assert taught == {"homography", "light"}
+
+
+def test_held_out_photographs_need_no_descriptors(tmp_path: Path) -> None:
+    path = write_photos(tmp_path)
+    held = ["DATA.PHOTOS_HELD_OUT", "0.4", "TRAIN.TEACHER.FILE", str(path)]
+    names = [name for name in NAMES if is_held_out(name, 0.4)]
+    assert 0 < len(names) < 3
+    with h5py.File(path, "a") as file:
+        for name in names:
+            del file[name]
+    sample = build_source("homography", config_of(tmp_path, *held), "train")[0]
+    assert sample.view0.teacher is not None
 
 
 def test_only_training_has_a_teacher(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from s2ld.pretrained import resolve
 from s2ld.types import ImageBatch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from tiny_networks import tiny_network
+from tiny_networks import LITE_PARTS, tiny_network
 
 Pair = tuple[Tensor, Tensor]
 
@@ -38,6 +38,22 @@ def lite() -> S2LD:
     return load_model(resolve("s2ld-lite"))[0]
 
 
+def tiny_consensus(candidates: int) -> S2LD:
+    """Which holds half of the candidates of `pair(128, 96)`, 36 where there may be so many, for right."""
+    network = tiny_network(
+        "MODEL.CONSENSUS.ENABLED", "True", "MODEL.CONSENSUS.FLOOR", "0.0", "MODEL.CONSENSUS.CANDIDATES",
+        str(candidates), "MODEL.CONSENSUS.HIDDEN_DIM", "16", "MODEL.CONSENSUS.ROUNDS", "2", "MODEL.MATCH.BORDER", "0",
+        *LITE_PARTS,
+    )  # fmt: skip
+    with torch.no_grad():
+        encoded = network.encode(*(ImageBatch(image) for image in pair(128, 96)))
+        coarse, fine = network.candidates(encoded)
+        ordered = network.judge(encoded, coarse, fine)[0].sort().values
+    assert len(coarse) == min(candidates, 36)
+    network.threshold = float(ordered[len(ordered) // 2 - 1 : len(ordered) // 2 + 1].mean())
+    return network
+
+
 def matches_of(network: S2LD, images: Pair) -> Tensor:
     """(M, 6) by falling confidence: what the network itself says."""
     with torch.inference_mode():
@@ -47,10 +63,13 @@ def matches_of(network: S2LD, images: Pair) -> Tensor:
     return table[confidence.argsort(descending=True)]
 
 
-@pytest.mark.parametrize("name", ["dual_softmax", "sinkhorn", "s2ld-lite"])
+@pytest.mark.parametrize("name", ["dual_softmax", "sinkhorn", "s2ld-lite", "consensus"])
 def test_rows_are_the_matches_of_the_network(name: str, lite: S2LD) -> None:
     images = pair(128, 96)
-    network = lite if name == "s2ld-lite" else tiny_network("MODEL.MATCH.TYPE", name, "MODEL.MATCH.BORDER", "0")
+    if name == "consensus":
+        network = tiny_consensus(100)
+    else:
+        network = lite if name == "s2ld-lite" else tiny_network("MODEL.MATCH.TYPE", name, "MODEL.MATCH.BORDER", "0")
     expected = matches_of(network, images)
     assert len(expected) > 8
     with torch.no_grad():
@@ -64,6 +83,16 @@ def test_rows_are_the_matches_of_the_network(name: str, lite: S2LD) -> None:
     torch.testing.assert_close(found, expected[same], rtol=0, atol=1e-3)
     assert (actual[:, 4].diff() <= 0).all()
     assert not actual[len(expected) :].any()
+
+
+def test_the_photometric_refinement_is_left_out() -> None:
+    overrides, images = ("MODEL.MATCH.BORDER", "0"), pair(96, 64)
+    refined = tiny_network(*overrides, "MODEL.REFINEMENT.ENABLED", "True")
+    with torch.no_grad():
+        for ours, plain in zip(
+            *(FixedMatches(n, 20)(*images) for n in (refined, tiny_network(*overrides))), strict=True
+        ):
+            assert torch.equal(ours, plain)
 
 
 def test_fewer_rows_hold_the_most_confident_matches() -> None:
@@ -104,6 +133,26 @@ def any_size(lite: S2LD) -> tuple[bytes, FixedMatches]:
         pytest.importorskip(name)
     model = FixedMatches(lite, 150)
     return export_onnx(model, None, {"colour": "grey"}), model
+
+
+@pytest.fixture(scope="module")
+def agreeing() -> tuple[bytes, FixedMatches]:
+    """A tiny network with a consensus, for images of any size."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    model = FixedMatches(tiny_consensus(30), 50)
+    return export_onnx(model, None, {}), model
+
+
+@pytest.mark.parametrize(("sizes", "expected"), [(((128, 96), (128, 96)), 15), (((48, 40), (120, 160)), 2)])
+def test_the_consensus_of_any_size(
+    agreeing: tuple[bytes, FixedMatches], sizes: tuple[tuple[int, int], ...], expected: int
+) -> None:
+    """In the first all rows are candidates, in the second most are padding, which nobody hears."""
+    image0, image1 = pair(*sizes[0])[0], pair(*sizes[1])[1]
+    agreement = compare(*agreeing, image0, image1)
+    assert agreement.torch == expected
+    assert agreement.good, agreement
 
 
 @pytest.mark.parametrize("sizes", [((128, 96), (128, 96)), ((96, 144), (96, 144)), ((160, 120), (120, 160))])

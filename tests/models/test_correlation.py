@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,6 +108,14 @@ def test_keypoint_1_says_where_to_look_and_nothing_else() -> None:
     first, second = (known_displacement(seed) for seed in (2, 3))
     assert not torch.equal(first[1].keypoints1.points, second[1].keypoints1.points)
     torch.testing.assert_close(first[0](*first[1:3])[0], second[0](*second[1:3])[0], atol=1e-2, rtol=0)
+
+
+def test_a_given_place_says_where_to_look_instead() -> None:
+    stage, encoded, matches, truth = known_displacement()
+    elsewhere = replace(matches, cell1=matches.cell1.flip(0))
+    points1, _, correlation = stage(encoded, elsewhere, truth + 1.5)
+    torch.testing.assert_close(points1, truth, atol=1e-2, rtol=0)
+    assert torch.equal(correlation.centre, ((truth + 1.5) / STRIDE).round() * STRIDE)
 
 
 def test_logits_are_row_by_row() -> None:

@@ -76,6 +76,20 @@ def test_the_score_filter_counts_once_more() -> None:
     assert waits(network, images(2, False))[0] == ["nonzero"] * 2
 
 
+@pytest.mark.parametrize(("n", "expected"), [(1, ["nonzero"] * 2), (8, ["nonzero", "_local_scalar_dense", "nonzero"])])
+def test_the_consensus_counts_its_candidates(n: int, expected: list[str]) -> None:
+    """Those of the fullest of several pairs, beside all of them and, at the end, the matches."""
+    network = for_inference(tiny_network(*LITE_PARTS, "MODEL.CONSENSUS.ENABLED", "True"))
+    found, matches = waits(network, images(n, False))
+    assert matches > 0
+    assert found == expected
+
+
+def test_more_candidates_than_allowed_are_counted_once_more() -> None:
+    network = tiny_network("MODEL.CONSENSUS.ENABLED", "True", "MODEL.CONSENSUS.CANDIDATES", "1")
+    assert waits(network, images(1, False))[0] == ["nonzero"] * 3
+
+
 def test_matching_extracted_features_counts_once() -> None:
     network, (images0, images1) = tiny_network(), images(3, False)
     with torch.inference_mode():

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from s2ld.config import build_config
 from s2ld.errors import S2LDError
 from s2ld.models.network import S2LD
-from s2ld.types import CoarseMatches
+from s2ld.types import Candidates, CoarseMatches
 
 LITE = Path(__file__).parents[2] / "configs/s2ld/outdoor/s2ld_lite.yaml"
 
@@ -215,6 +215,21 @@ def test_lite_stays_within_its_budget() -> None:
         network.confidence(encoded)
         network.refine(encoded, matches)
     assert counter.get_total_flops() <= 30e9
+
+
+def test_the_consensus_stays_within_its_budget() -> None:
+    """1 GFLOP of products (two a multiply-add) for 1,500 candidates, 0.15 M parameters."""
+    network = S2LD(build_config([LITE], ["MODEL.CONSENSUS.ENABLED", "True"]).MODEL).eval().consensus
+    assert network is not None
+    assert sum(p.numel() for p in network.parameters()) <= 0.15e6
+    points = 480 * torch.rand(1500, 2, generator=torch.Generator().manual_seed(0))
+    descriptors = torch.zeros(1500, network.projection.in_features)
+    candidates = Candidates(
+        torch.zeros(1500, dtype=torch.long), points, points, torch.zeros(1500, 4), descriptors, descriptors
+    )
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(candidates, 1)
+    assert 0.5e9 <= counter.get_total_flops() <= 1e9
 
 
 @pytest.mark.parametrize(

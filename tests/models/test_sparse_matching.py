@@ -6,7 +6,7 @@ from tiny_networks import tiny_config
 from torch import Tensor
 
 from s2ld.errors import S2LDError
-from s2ld.models.sparse_matching import SparseMatching, filter_by_score
+from s2ld.models.sparse_matching import SparseMatching, filter_by_score, most_confident
 from s2ld.types import CoarseMatches
 
 
@@ -191,3 +191,17 @@ def test_equal_entries_go_to_the_first() -> None:
     _, entries = module.entries(same, same, nothing, 0.0)
     found = module.select_entries(entries, 1, (2, 3), (2, 3))
     assert (found.cell0.tolist(), found.cell1.tolist()) == ([0], [0])
+
+
+def test_the_most_confident_matches_of_each_pair_stay_in_their_order() -> None:
+    batch = torch.tensor([0, 0, 0, 0, 2, 2, 3, 3, 3])
+    confidence = torch.tensor([0.1, 0.9, 0.5, 0.9, 0.2, 0.1, 0.4, 0.4, 0.4])
+    row = torch.arange(9)
+    matches = CoarseMatches(batch, row, row + 10, confidence)
+    kept = most_confident(matches, 5, 2)
+    assert kept.cell0.tolist() == [1, 3, 4, 5, 6, 7]  # of equal ones the first
+    assert torch.equal(kept.cell1, kept.cell0 + 10)
+    assert torch.equal(kept.batch, batch[kept.cell0])
+    assert torch.equal(kept.confidence, confidence[kept.cell0])
+    assert most_confident(matches, 5, 9) is matches
+    assert len(most_confident(matches.at(row[:0]), 5, 2)) == 0

@@ -116,7 +116,7 @@ def test_without_points_the_loss_is_zero_and_hangs_on_the_graph(first: TeacherPo
     head = head_of()
     losses = teacher_losses(head, encoded_of(coarse, coarse), batch_of(first, None))
     zero = torch.zeros(())
-    terms = with_teacher(LossTerms(*[zero] * 10), losses, 0.5, lambda count: count)
+    terms = with_teacher(LossTerms(*[zero] * 11), losses, 0.5, lambda count: count)
     assert terms.teacher is not None
     assert terms.teacher.item() == terms.total.item() == 0
     terms.total.backward()
@@ -150,7 +150,7 @@ def test_gradients_are_right_and_one_point_alone_is_finite() -> None:
 
 def test_the_mean_is_that_of_all_processes() -> None:
     zero = torch.zeros(())
-    terms = with_teacher(LossTerms(*[zero + 1] * 10), torch.tensor([1.0, 2.0]), 0.5, lambda count: (count + 4) / 2)
+    terms = with_teacher(LossTerms(*[zero + 1] * 11), torch.tensor([1.0, 2.0]), 0.5, lambda count: (count + 4) / 2)
     assert terms.teacher is not None
     assert float(terms.teacher) == pytest.approx(3 / 3)  # this one has 2 points, the other 4: 3 in the mean
     assert float(terms.total) == pytest.approx(1.5)
@@ -237,6 +237,7 @@ def test_processes_with_and_without_points_and_with_a_broken_loss_stay_together(
     assert all(bool(value.isfinite().all()) for value in last["state_dict"].values())
 
 
-def test_the_detector_stage_has_no_teacher(tmp_path: Path, taught: list[str]) -> None:
-    with pytest.raises(S2LDError, match=r"TRAIN\.TEACHER\.FILE"):
-        S2LDModule(tiny_config(tmp_path, *taught, "TRAIN.STAGE", "detector"))
+@pytest.mark.parametrize("stage", ["detector", "consensus"])
+def test_stages_that_do_not_train_the_coarse_map_have_no_teacher(tmp_path: Path, taught: list[str], stage: str) -> None:
+    with pytest.raises(S2LDError, match=rf"TRAIN\.TEACHER\.FILE: the {stage} stage"):
+        S2LDModule(tiny_config(tmp_path, *taught, "TRAIN.STAGE", stage, "MODEL.CONSENSUS.ENABLED", "True"))

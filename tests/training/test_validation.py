@@ -18,10 +18,10 @@ from torch import Tensor
 from s2ld.config import CN
 from s2ld.data.sample import collate
 from s2ld.data.sources import build_source
-from s2ld.evaluation.estimators import HomographyRansac, OpenCVRansac
+from s2ld.evaluation.estimators import HomographyRansac, PoseLibRansac
 from s2ld.training.module import S2LDModule
 from s2ld.training.targets import build_targets
-from s2ld.training.validation import COLUMNS, detector_row, matcher_row, summarise
+from s2ld.training.validation import COLUMNS, COUNTS, detector_row, matcher_row, summarise, weighted_score
 from s2ld.types import (
     CoarseMatches,
     EncodedPair,
@@ -62,18 +62,36 @@ def row_of(batch: PairBatch, config: CN, move: Tensor, keypoints1: Tensor) -> di
     pair = encoded(corners(), keypoints1)
     targets = build_targets(pair, batch, config.TARGETS)
     cells = targets.valid0[0].nonzero()[:, 0]
+    return matched_row(batch, config, cells, targets.warped0[0, cells] + move, keypoints1)
+
+
+def matched_row(
+    batch: PairBatch, config: CN, cells: Tensor, points1: Tensor, keypoints1: Tensor | None = None
+) -> dict[str, float]:
+    """Measure matches of the keypoints of `cells` (M,) of image 0 with `points1` (M, 2)."""
+    pair = encoded(corners(), corners() if keypoints1 is None else keypoints1)
     coarse = CoarseMatches(torch.zeros_like(cells), cells, cells, torch.ones(len(cells)))
-    points0, points1 = corners()[0, cells], targets.warped0[0, cells] + move
-    fine = FineMatches(points0, points1, torch.zeros(len(cells), 3), torch.ones(len(cells)))
+    fine = FineMatches(corners()[0, cells], points1, torch.zeros(len(cells), 3), torch.ones(len(cells)))
     prediction = Prediction(pair, torch.zeros(0), coarse, fine)
-    row = matcher_row(prediction, targets, batch, OpenCVRansac(), HomographyRansac(), 0)
+    targets = build_targets(pair, batch, config.TARGETS)
+    row = matcher_row(prediction, targets, batch, PoseLibRansac(), HomographyRansac(), 0)
     return dict(zip(COLUMNS, row.tolist(), strict=True))
+
+
+def moving_pair() -> PairBatch:
+    """Walls 2 and 4 away, left and right half, and a camera that moves to the right: 20 or 10 px."""
+    batch = still_pair()
+    depth = torch.full((1, SIDE, SIDE), 4.0)
+    depth[..., : SIDE // 2] = 2.0
+    T = torch.eye(4)[None]
+    T[0, 0, 3] = -0.4
+    view0, view1 = replace(batch.view0, depth=depth), replace(batch.view1, depth=None)
+    return replace(batch, view0=view0, view1=view1, T_0to1=T, homography=None)
 
 
 def table(*rows: dict[str, float]) -> np.ndarray:
     """Rows in the order of the columns; a missing count is 0, a missing measure NaN."""
-    measures = ("repeatability", "error", "pose", "corner")
-    return np.array([[row.get(name, NAN if name in measures else 0.0) for name in COLUMNS] for row in rows])
+    return np.array([[row.get(name, 0.0 if name in COUNTS else NAN) for name in COLUMNS] for row in rows])
 
 
 @pytest.fixture
@@ -85,24 +103,27 @@ def test_a_perfect_prediction_of_a_homography_scores_one(config: CN) -> None:
     source = build_source("homography", config, "val")
     rows = [row_of(collate([source[i]]), config, torch.zeros(2), corners()) for i in range(2)]
     metrics = summarise(table(*rows))
-    assert metrics["score"] == 1
+    assert metrics["found"] == metrics["precision"] == 1
+    assert metrics["score"] == pytest.approx(1, abs=1e-3)
     assert metrics["median_error"] < 1e-3
+    assert "auc_5" not in metrics
     assert [metrics[f"corner_auc_{threshold}"] for threshold in (3, 5, 10)] == pytest.approx([1, 1, 1], abs=1e-2)
     assert [metrics[f"within_{threshold}px"] for threshold in (1, 3, 5)] == [1, 1, 1]
 
 
 def test_matches_that_are_off_score_what_they_should(config: CN) -> None:
     row = row_of(still_pair(), config, torch.tensor([0.0, 4.0]), corners())
-    assert row["matches"] == row["checked"] == row["covisible"] == (SIDE // 8) ** 2
+    assert row["matches"] == row["checked"] == row["visible"] == row["wrong"] == (SIDE // 8) ** 2
     assert row["error"] == pytest.approx(4)
     assert row["corner"] == pytest.approx(4, abs=1e-3)
-    assert math.isfinite(row["pose"])
+    assert math.isnan(row["pose"])  # of one plane
     metrics = summarise(table(row))
-    assert metrics["score"] == 0
+    assert metrics["found"] == metrics["precision"] == 0
     assert [metrics[f"within_{threshold}px"] for threshold in (1, 3, 5)] == [0, 0, 1]
     assert metrics["corner_auc_3"] == 0
     assert metrics["corner_auc_5"] == pytest.approx((4 / 2 + 1) / 5, abs=1e-3)
     assert metrics["corner_auc_10"] == pytest.approx((4 / 2 + 6) / 10, abs=1e-3)
+    assert metrics["score"] == pytest.approx((3 / 5 + 8 / 10) / 3 / 3, abs=1e-3)
 
 
 def test_repeatability_asks_for_a_keypoint_within_three_px(config: CN) -> None:
@@ -113,7 +134,7 @@ def test_repeatability_asks_for_a_keypoint_within_three_px(config: CN) -> None:
     half[0, ::2] += 4.0  # every second column
     row = row_of(still_pair(), config, torch.zeros(2), half)
     assert row["repeatability"] == 0.5
-    assert summarise(table(row, {"covisible": 0.0, "pose": 1.0}))["repeatability"] == 0.5
+    assert summarise(table(row, {"pose": 1.0}))["repeatability"] == 0.5
 
 
 def test_a_detector_is_measured_by_its_keypoints(config: CN) -> None:
@@ -123,33 +144,91 @@ def test_a_detector_is_measured_by_its_keypoints(config: CN) -> None:
     assert values["repeatability"] == 1
     assert values["error"] == 2
     assert values["right"] == 0  # 1 px asked
-    assert math.isnan(values["pose"])
-    assert math.isnan(values["corner"])
+    assert values["wrong"] == values["visible"] == (SIDE // 8) ** 2
+    assert all(math.isnan(values[name]) for name in ("precision", "pose", "corner"))
+    assert summarise(row[None].numpy())["score"] == 0
+
+
+def test_matches_are_judged_by_depth_and_by_the_epipolar_lines(config: CN) -> None:
+    batch, pair = moving_pair(), encoded(corners(), corners())
+    targets = build_targets(pair, batch, config.TARGETS)
+    cells = torch.arange((SIDE // 8) ** 2)
+    place = corners()[0] - torch.where(
+        corners()[0, :, :1] < SIDE // 2, torch.tensor([20.0, 0]), torch.tensor([10.0, 0])
+    )
+    outside = place[:, 0] < -0.5
+    assert (targets.valid0[0] == ~outside).all()
+    row = matched_row(batch, config, cells, place)
+    assert (row["right"], row["wrong"], row["visible"]) == (int((~outside).sum()), 0, int((~outside).sum()))
+    assert row["precision"] == 1
+    assert row["pose"] < 0.1
+    along = matched_row(batch, config, cells, place + torch.tensor([4.0, 0]))  # on its line, at another place
+    assert (along["right"], along["wrong"], along["precision"]) == (0, len(cells), 1)
+    across = matched_row(batch, config, cells, place + torch.tensor([0, 4.0]))
+    assert (across["wrong"], across["precision"]) == (len(cells), 0)
+    blind = replace(batch, view0=replace(batch.view0, depth=None))
+    mixed = place + torch.tensor([0, 4.0]) * (cells % 4 == 0)[:, None]
+    posed = matched_row(blind, config, cells, mixed)
+    assert (posed["right"], posed["wrong"], posed["visible"]) == (0.75 * len(cells), 0.25 * len(cells), len(cells))
+    assert posed["precision"] == 0.75
+    assert summarise(table(posed))["found"] == pytest.approx(0.75 / 1.25)
+
+
+def test_matches_of_a_plane_without_depth_are_judged_by_its_homography(config: CN) -> None:
+    H = torch.eye(3)[None]
+    H[0, 0, 2] = 32.0  # px: a third of the keypoints leaves the image
+    blind = replace(still_pair().view0, depth=None)
+    batch = replace(still_pair(), view0=blind, view1=blind, homography=H)
+    cells = torch.arange(40)
+    moved = corners()[0, cells] + torch.tensor([32.0, 0])
+    moved[:10] += 40.0
+    row = matched_row(batch, config, cells, moved)
+    assert (row["right"], row["wrong"], row["visible"]) == (30, 10, 8 * 12)
+    assert row["precision"] == 0.75
+    assert row["corner"] < 1e-3
+    assert math.isnan(row["pose"])
 
 
 def test_score_by_hand() -> None:
     rows = table(
-        {"matches": 12, "checked": 10, "right": 8, "within_1px": 5, "covisible": 20, "error": 1.0, "pose": 4.0},
-        {"covisible": 10, "pose": math.inf},
+        {
+            **{"matches": 12, "checked": 10, "right": 8, "wrong": 3, "within_1px": 5, "visible": 20},
+            **{"error": 1.0, "precision": 0.75, "pose": 4.0},
+        },
+        {"visible": 10, "precision": 0.0, "pose": math.inf},
     )
     metrics = summarise(rows)
-    assert metrics["score"] == pytest.approx(0.5 * 8 / (20 + 2))
+    assert metrics["found"] == pytest.approx(0.5 * 8 / (20 + 3))
+    assert metrics["precision"] == pytest.approx(0.375)
+    areas = [0, 0, 0.5 * (4 / 2 + 1) / 5, 0.5 * (4 / 2 + 6) / 10, 0.5 * (4 / 2 + 16) / 20]
+    assert [metrics[f"auc_{threshold}"] for threshold in (5, 10, 20)] == pytest.approx(areas[2:])
+    assert metrics["score"] == pytest.approx(np.mean([metrics["found"], 0.375, np.mean(areas)]))
     assert metrics["within_1px"] == pytest.approx(0.5)
     assert metrics["median_error"] == pytest.approx(1.0)
     assert metrics["matches"] == 6
     assert "corner_auc_3" not in metrics
-    posed = summarise(table({"matches": 12, "pose": 4.0}, {"pose": math.inf}))
-    assert posed["score"] == posed["auc_10"] == pytest.approx(0.5 * (4 / 2 + 6) / 10)
-    assert not {"median_error", "within_1px", "repeatability"} & posed.keys()
+    strict = summarise(table({"matches": 12, "pose": 0.5}))
+    assert strict["score"] == pytest.approx(np.mean([0, np.mean([1 - 0.25 / t for t in (1, 2, 5, 10, 20)])]))
+    assert not {"median_error", "within_1px", "repeatability", "precision"} & strict.keys()
+
+
+def test_scores_are_weighted_and_absent_ones_left_out() -> None:
+    assert weighted_score([0.2, 0.8], [1, 1]) == pytest.approx(0.5)
+    assert weighted_score([0.2, 0.8], [3, 1]) == pytest.approx(0.35)
+    assert weighted_score([0.2, None, 0.8], [1, 5, 0]) == pytest.approx(0.2)
+    assert math.isnan(weighted_score([None, 0.8], [1, 0]))
+    assert math.isnan(weighted_score([], []))
 
 
 def test_without_a_visible_keypoint_nothing_but_the_pose_is_measured(config: CN) -> None:
     batch = still_pair()
     blind = replace(batch.view0, depth=torch.zeros(1, SIDE, SIDE))
     row = row_of(replace(batch, view0=blind, view1=blind, homography=None), config, torch.zeros(2), corners())
-    assert (row["covisible"], row["checked"], row["pose"]) == (0, 0, math.inf)
+    assert (row["matches"], row["checked"], row["precision"], row["pose"]) == (0, 0, 0, math.inf)
+    assert row["visible"] == (SIDE // 8) ** 2  # nobody knows which
     assert all(math.isnan(row[name]) for name in ("repeatability", "error", "corner"))
-    assert summarise(table(row)) == {"matches": 0, "auc_5": 0, "auc_10": 0, "auc_20": 0, "score": 0}
+    names = ("matches", "found", "precision", "auc_5", "auc_10", "auc_20", "score")
+    assert summarise(table(row)) == dict.fromkeys(names, 0)
 
 
 @pytest.mark.filterwarnings("ignore:.*(in eval mode|LeafSpec)")
@@ -178,7 +257,7 @@ def test_every_kind_of_source_enters_the_score(tmp_path: Path) -> None:
     train = OnePair(build_source("homography", config, "train"), 0)
     logged = fit(S2LDModule(config), config, val, train).callback_metrics
     assert float(logged["val/score"]) == pytest.approx(np.mean([float(logged[f"val_{name}/score"]) for name in val]))
-    assert logged["val_posed_pairs/score"] == logged["val_posed_pairs/auc_10"]
+    assert {"val_posed_pairs/auc_10", "val_posed_pairs/precision"} <= logged.keys()
     assert {"val_homography/corner_auc_3", "val_homography/repeatability"} <= logged.keys()
     assert {"val_synthetic/within_1px", "val_synthetic/repeatability"} <= logged.keys()
     assert "val_synthetic/corner_auc_3" not in logged

@@ -15,9 +15,10 @@ from s2ld.cli.status import exit_status
 from s2ld.cli.train import split_items
 from s2ld.config import CN, build_config
 from s2ld.data.index import SceneIndex, write_index
+from s2ld.data.light_pairs import LightPairs
 from s2ld.data.megadepth import MegaDepthFiles, megadepth_files
 from s2ld.data.preflight import CHECKS, SceneReport, spread, walk
-from s2ld.data.sources import build_source
+from s2ld.data.sources import build_source, validation_set
 from s2ld.data.textures import TextureBank
 from s2ld.errors import S2LDError
 from s2ld.files import whole_file
@@ -74,18 +75,31 @@ def main(argv: Sequence[str] | None = None) -> list[SourceReport]:
         raise S2LDError(f"--workers must be at least 0, not {arguments.workers}")
     files, overrides = split_items(arguments.items)
     config = build_config(files, overrides)
-    reports = []
-    for name, splits in sources_of(config.DATA, arguments.split):
-        if name != "megadepth":
-            for split in splits[:1] if name == PHOTOGRAPHS else splits:
-                reports.append(check_other(name, split, config, arguments))
-                print_report(reports[-1])
-            continue
-        for where, its_splits in groups_of(config.DATA, splits).items():
-            reports.append(check_megadepth(where, its_splits, config.DATA, arguments))
+    reports = check_sources(config, arguments, arguments.split)
+    for file in config.DATA.VAL_SETS if arguments.split in (None, "val") else []:
+        print(f"\n{file}")
+        unclean = argparse.Namespace(**{**vars(arguments), "write_clean_index": None})  # it is for runs of its own
+        reports += check_sources(validation_set(file, config), unclean, "test")
     if arguments.json is not None:
         with whole_file(arguments.json) as part:
             part.write_text(json.dumps([asdict(report) for report in reports], indent=1))
+    return reports
+
+
+def check_sources(config: CN, arguments: argparse.Namespace, split: Split | None) -> list[SourceReport]:
+    """Check and print the sources of a split of a config, or of all."""
+    reports = []
+    for name, splits in sources_of(config.DATA, split):
+        if name != "megadepth":
+            for each in splits[:1] if name == PHOTOGRAPHS else splits:
+                reports.append(check_other(name, each, config, arguments))
+                print_report(reports[-1])
+            continue
+        groups = groups_of(config.DATA, splits)
+        for number, (where, its_splits) in enumerate(groups.items(), 1):
+            several = len(megadepth_files(config.DATA, its_splits[0])) > 1
+            folder = f"{its_splits[0]}_{number}" if several else its_splits[0]
+            reports.append(check_megadepth(where, its_splits, config.DATA, arguments, folder))
     return reports
 
 
@@ -107,14 +121,23 @@ def groups_of(config: CN, splits: Sequence[Split]) -> dict[MegaDepthFiles, list[
     """Return the splits by the MegaDepth files that they read: a validation may read those of the training."""
     groups: dict[MegaDepthFiles, list[Split]] = {}
     for split in splits:
-        groups.setdefault(megadepth_files(config, split), []).append(split)
+        for files in megadepth_files(config, split):
+            groups.setdefault(files, []).append(split)
     return groups
 
 
 def check_megadepth(
-    where: MegaDepthFiles, splits: Sequence[Split], config: CN, arguments: argparse.Namespace
+    where: MegaDepthFiles, splits: Sequence[Split], config: CN, arguments: argparse.Namespace, folder: str
 ) -> SourceReport:
-    """Walk, print and, where asked for, clean what splits read of MegaDepth; `config` is the DATA node."""
+    """Walk, print and, where asked for, clean what splits read of MegaDepth.
+
+    Args:
+        where: one set of files.
+        splits: that read it.
+        config: the DATA node.
+        arguments: of the command.
+        folder: name for clean indices.
+    """
     title = f"megadepth, {' and '.join(splits)}"
     node, key = config.MEGADEPTH, INDEX_KEYS[splits[0]]
     print(f"\n{title}: index {where.scenes or where.index}, files below {where.root}, layout {node.LAYOUT}", flush=True)
@@ -127,11 +150,11 @@ def check_megadepth(
     report = SourceReport(title, walked.scenes, help=advice(walked, where, splits[0], config))
     print_report(report)
     if arguments.write_clean_index is not None:
-        print(write_clean(walked.clean, arguments.write_clean_index, splits[0], key))
+        print(write_clean(walked.clean, arguments.write_clean_index, folder, key))
     return report
 
 
-def write_clean(clean: Sequence[SceneIndex], folder: Path, split: Split, key: str) -> str:
+def write_clean(clean: Sequence[SceneIndex], folder: Path, split: str, key: str) -> str:
     """Write indices to `folder`/`split` and their list, and return the line that tells how to use them."""
     if not clean:
         return f"no pair of {split} can be read: no clean index is written"
@@ -146,7 +169,7 @@ def write_clean(clean: Sequence[SceneIndex], folder: Path, split: Split, key: st
 
 
 def check_other(name: str, split: Split, config: CN, arguments: argparse.Namespace) -> SourceReport:
-    """Read every pair of a finite source once, or every photograph of DATA.PHOTOS."""
+    """Read every pair of a finite source once, or every photograph of light and of DATA.PHOTOS."""
     title = f"{name}, {split}"
     try:
         if name == PHOTOGRAPHS:
@@ -157,6 +180,8 @@ def check_other(name: str, split: Split, config: CN, arguments: argparse.Namespa
         else:
             source = build_source(name, config, split)
             attempt, count = _Attempt(source.__getitem__), len(source)
+            if isinstance(source, LightPairs):  # endless in training, of a few photographs
+                attempt, count = _Attempt(source.bank.get), len(source.bank)
     except S2LDError as error:
         return SourceReport(title, errors=[str(error)])
     tasks = [] if arguments.fast else list(range(count))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from s2ld.config import CN
 from s2ld.data.layouts import LAYOUTS, depth_path, find_image, image_path, is_megadepth
-from s2ld.data.megadepth import MegaDepthFiles
+from s2ld.data.megadepth import MegaDepthFiles, as_list
 from s2ld.data.photo_files import PhotoFiles
 from s2ld.data.preflight import CHECKS, NO_DEPTH, NOT_RIGID, Walk
 
@@ -49,7 +49,8 @@ def _elsewhere(kind: str, missing: Sequence[PhotoFiles], where: MegaDepthFiles, 
     """Return the keys by which most of the missing files are found, if by any."""
     sample = missing[:: max(1, len(missing) // SAMPLE)]
     node = config.MEGADEPTH
-    roots = dict.fromkeys(Path(root) for root in (where.root, node.ROOT, node.VAL_ROOT, node.TEST_ROOT) if str(root))
+    named = [root for key in (node.ROOT, node.VAL_ROOT, node.TEST_ROOT) for root in as_list(key) if root]
+    roots = dict.fromkeys([where.root, *map(Path, named)])
     places = [(root, layout) for root in roots for layout in LAYOUTS if (root, layout) != (where.root, node.LAYOUT)]
     found = [sum(_is_there(kind, root, layout, *files.named) for files in sample) for root, layout in places]
     best = max(range(len(places)), key=lambda place: found[place])

@@ -35,6 +35,8 @@ class Exported:
     bytes: int
     checked: list[tuple[str, Agreement]]
     """Sizes of the images of each check and how the file and torch agree there."""
+    without_refinement: bool
+    """Whether the weights' config refines photometrically, which the file does not."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -102,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> Exported:
                 raise S2LDError(f"not written, since file and torch disagree at {sizes}: {_line(agreement)}")
         bar.update()
         part.write_bytes(content)
-    return Exported(path, len(content), checked)
+    return Exported(path, len(content), checked, bool(config.MODEL.REFINEMENT.ENABLED))
 
 
 def script(argv: Sequence[str] | None = None) -> int:
@@ -112,7 +114,8 @@ def script(argv: Sequence[str] | None = None) -> int:
         done = main(argv)
         for sizes, agreement in done.checked:
             print(f"{sizes}: {_line(agreement)}")
-        print(f"wrote {done.path}, {done.bytes / 1e6:.1f} MB")
+        left_out = ", without MODEL.REFINEMENT, which is left out of ONNX files" if done.without_refinement else ""
+        print(f"wrote {done.path}, {done.bytes / 1e6:.1f} MB{left_out}")
         return 0
 
     return exit_status("export_onnx.py", body)
@@ -132,6 +135,7 @@ def _metadata(weight: Path, config: CN, matches: int) -> dict[str, str]:
         "weights_sha256": hashlib.sha256(weight.read_bytes()).hexdigest(),
         "threshold": str(config.MODEL.MATCH.THRESHOLD),
         "matches": str(matches),
+        "photometric_refinement": "left out" if config.MODEL.REFINEMENT.ENABLED else "none",
     }
 
 

@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> Path | list[str]:
     from s2ld.cli.train import split_items
     from s2ld.config import build_config
     from s2ld.data.packs import Recoding, pack, stage, unpack
+    from s2ld.data.sources import validation_set
     from s2ld.files import make_folder
 
     if args.unpack is not None:
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> Path | list[str]:
     config = build_config(*split_items(args.items))
     make_folder(args.output)
     with tempfile.TemporaryDirectory(dir=args.output) as folder:
-        stage(config.DATA, Path(folder), Recoding(args.long_side, args.quality))
+        sets = [validation_set(file, config).DATA for file in config.DATA.VAL_SETS]
+        stage(config.DATA, Path(folder), Recoding(args.long_side, args.quality), sets)
         return pack(Path(folder), args.output, int(args.size * MIB))
 
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:  # these load torch, which --help need not wait for
 
 AUTHORS_WEIGHTS = Path("weights/s2ld-e2e-inference.pt")
 """Where the README has users put the authors' file."""
-RUN_TIME_KEYS = ("MODEL.MATCH.", "MODEL.FINE.WINDOW_MODE", "MODEL.FINE.THRESHOLD", "MODEL.SCORE_FILTER.")
+RUN_TIME_KEYS = (
+    *("MODEL.MATCH.", "MODEL.FINE.WINDOW_MODE", "MODEL.FINE.THRESHOLD", "MODEL.SCORE_FILTER."),
+    "MODEL.REFINEMENT.",
+)
 """Settings of the network that weights do not fix: they come from the command's configs, all others from the file."""
 PICTURES = 2  # match pictures of the best pairs, and as many of the worst
 
@@ -104,6 +107,7 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     write_report(folder, scores, protocol, sweep)
     _draw_pairs(folder, source)
     print(to_text(scores.numbers, protocol))
+    _draw_reliability(folder, f"{protocol.data}; {protocol.weights}")
     if sweep is not None:
         print("", sweep_table(sweep), sep="\n")
     print(f"see {folder}")
@@ -182,6 +186,19 @@ def _set_threads(threads: int | None) -> None:
 
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
+
+
+def _draw_reliability(folder: Path, title: str) -> None:
+    """Draw whether the confidences of the cache are probabilities, and print by how much they are not."""
+    from s2ld.evaluation.cache import CACHE_NAME, read_cache
+    from s2ld.evaluation.calibration import draw_reliability, match_reliability
+    from s2ld.files import whole_file
+
+    measured = match_reliability(read_cache(folder / CACHE_NAME))
+    if measured is not None:
+        with whole_file(folder / "reliability.png") as part:
+            draw_reliability(measured, title).savefig(part, format="png")
+        print(f"calibration error {measured.error:.3f} (right: {measured.meaning})")
 
 
 def _draw_pairs(folder: Path, source: PairSource) -> None:

@@ -25,7 +25,10 @@ from s2ld.files import make_folder
 from s2ld.models.checkpoint import load_fitting, load_strict, read_weights, save_weights
 from s2ld.training.callbacks import MatchFigures, StepProgressBar, StopOnSignal, Throughput, TimeLimit
 from s2ld.training.checkpoints import BEST, LAST, Checkpoints, WholeFileIO, check_resumable, resume_place
-from s2ld.training.module import DETECTOR_MODULES, S2LDModule
+from s2ld.training.consensus.held_out import HeldOutCandidates
+from s2ld.training.consensus.making import candidate_data
+from s2ld.training.consensus.source import CachedCandidates, cache_path
+from s2ld.training.module import S2LDModule
 from s2ld.training.optim import Place, RunScale, run_scale
 from s2ld.training.processes import (
     TIMEOUT,
@@ -37,6 +40,7 @@ from s2ld.training.processes import (
     uses_cuda,
 )
 from s2ld.training.skipped import SkippedPairs
+from s2ld.training.stages import DETECTOR_MODULES
 
 WEIGHTS = "s2ld.safetensors"
 """Name of the exported weights in the output folder."""
@@ -121,12 +125,15 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
     devices = _devices(arguments)
     world = devices * arguments.num_nodes
     pl.seed_everything(config.TRAIN.SEED, verbose=False)
-    data = PairDataModule(config)
+    candidates = CachedCandidates(cache_path(config, output), config) if config.TRAIN.STAGE == "consensus" else None
+    data = PairDataModule(config) if candidates is None else candidate_data(candidates, config)
     place = Place() if checkpoint is None else resume_place(checkpoint)
     scale = run_scale(config, world, _epoch_pairs(data), place)
     module = S2LDModule(config, scale)
     initialise(module, config)
     trainer = build_trainer(config, scale, output, arguments, devices)
+    if candidates is not None:
+        trainer.callbacks.append(HeldOutCandidates(candidates))  # type: ignore[attr-defined]
     rank_zero_info(f"{scale}; {world} process(es) on {trainer.accelerator.__class__.__name__}; to {output}")
     if checkpoint is not None:
         check_resumable(checkpoint, module)

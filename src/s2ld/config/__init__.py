@@ -12,7 +12,7 @@ import yaml
 from yacs.config import CfgNode as CN
 
 from s2ld.config.defaults import defaults
-from s2ld.config.values import fit
+from s2ld.config.values import ONE_OR_MORE, fit
 from s2ld.errors import S2LDError
 
 __all__ = ["CN", "build_config", "config_from_text", "config_keys", "config_to_text", "defaults", "value_of"]
@@ -110,7 +110,8 @@ def _set(config: CN, key: str, text: str) -> None:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = text
-    if isinstance(node[leaf], str) and not isinstance(value, str):
+    is_list = isinstance(value, list | tuple) and key in ONE_OR_MORE
+    if isinstance(node[leaf], str) and not isinstance(value, str) and not is_list:
         value = text  # a folder named 2024
     node[leaf] = fit(key, value, node[leaf], "command line")
 

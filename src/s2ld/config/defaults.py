@@ -15,6 +15,8 @@ def _model() -> CN:
     c.BACKBONE.FINE_STRIDE = 2  # px of the resized image per fine pixel: 2 or 4 (lite only)
     c.BACKBONE.FINE_DIM = 128  # channels of the fine map (resnet_fpn: equal to DIMS[0])
     c.BACKBONE.FINE_CONVS = 0  # further residual convolutions on the fine map (lite only)
+    c.BACKBONE.CONTEXT = []  # channels of further levels at H/16, H/32, ... that the coarse map takes in (lite only)
+    c.BACKBONE.CONTEXT_BLOCKS = 2  # basic blocks of each of these
     c.DETECTOR = CN()
     c.DETECTOR.TYPE = "regression"  # regression (paper) | heatmap (a soft-argmax over the fine pixels of a cell)
     c.DETECTOR.COARSE_DIMS = [256, 128]  # channels of the two convolutions on the coarse map
@@ -30,7 +32,8 @@ def _model() -> CN:
     c.COARSE = CN()
     c.COARSE.LAYERS = ["self", "cross"] * 4
     c.COARSE.HEADS = 8
-    c.COARSE.ATTENTION = "linear"  # linear | full
+    c.COARSE.ATTENTION = "linear"  # linear | full, of layers between all cells (AGGREGATE 1)
+    c.COARSE.AGGREGATE = 1  # 1 | 2 | 4: side of the squares of cells that attend as one, by full attention
     c.MATCH = CN()
     c.MATCH.TYPE = "dual_softmax"  # dual_softmax | sinkhorn
     c.MATCH.TEMPERATURE = 0.1  # similarity is divided by it (dual_softmax)
@@ -47,18 +50,34 @@ def _model() -> CN:
     c.FINE.LAYERS = ["self", "cross"]  # transformer
     c.FINE.HEADS = 8  # transformer
     c.FINE.ATTENTION = "linear"  # transformer: linear | full
+    c.CONSENSUS = CN()
+    c.CONSENSUS.ENABLED = False  # candidates judge each other; MATCH.THRESHOLD then cuts the probability of being right
+    c.CONSENSUS.FLOOR = 0.003  # smallest coarse confidence of a candidate
+    c.CONSENSUS.CANDIDATES = 2000  # of a pair at most, the most confident ones
+    c.CONSENSUS.NEIGHBOURS = 12  # nearest candidates that each one hears, in either image
+    c.CONSENSUS.ROUNDS = 3  # of messages
+    c.CONSENSUS.HIDDEN_DIM = 48  # channels of a candidate
     c.DESCRIPTORS = False  # also return the coarse + fine descriptors of the matched points
     c.SCORE_FILTER = CN()
     c.SCORE_FILTER.ENABLED = False  # drop matches whose keypoint score is low
     c.SCORE_FILTER.THRESHOLD = 0.2  # of the score over the largest score
     c.SCORE_FILTER.STEP = 0.1  # the threshold is lowered by this until ...
     c.SCORE_FILTER.MIN_MATCHES = 100  # ... more matches than this remain
+    c.REFINEMENT = CN()  # photometric, of the final matches; never where gradients are recorded
+    c.REFINEMENT.ENABLED = False  # move points 1 to where the images agree best
+    c.REFINEMENT.NEIGHBOURS = 12  # matches that a match's affine map is fitted to
+    c.REFINEMENT.PATCH = 11  # side of the patch that is compared, px, odd (from 3)
+    c.REFINEMENT.STEPS = 2  # Gauss-Newton steps on each of the two maps that are fitted one after the other
+    c.REFINEMENT.MAX_SHIFT = 2.0  # resized px: a point that would move so far stays
+    c.REFINEMENT.MIN_CORRELATION = 0.7  # of the patches: a point that ends below stays
+    c.INPUT = CN()
+    c.INPUT.NORMALISATION = "none"  # none (grey values in [0, 1]) | image (mean and deviation) | local (neighbourhoods)
     return c
 
 
 def _train() -> CN:
     c = CN()
-    c.STAGE = "matcher"  # matcher | detector (keypoint losses only)
+    c.STAGE = "matcher"  # matcher | detector (keypoint losses only) | consensus (the rest frozen, cached candidates)
     c.INIT_WEIGHTS = ""  # weight file to start the whole matcher from
     c.INIT_STRICT = True  # every key must fit; False: what fits is taken, the rest starts anew and is named
     c.INIT_DETECTOR = ""  # weight file whose backbone and detector are taken
@@ -86,8 +105,16 @@ def _train() -> CN:
     c.VALIDATE_EVERY = 1000  # optimiser steps
     c.LOG_EVERY = 20  # optimiser steps
     c.FIGURES = 2  # match figures a validation in TensorBoard
-    c.TEACHER = CN()  # the coarse map must find what another network says of the clean photographs (homography only)
-    c.TEACHER.FILE = ""  # its descriptors, by scripts/teacher_descriptors.py on DATA.PHOTOS; empty: no teacher
+    c.CANDIDATES = CN()  # of stage consensus
+    c.CANDIDATES.CACHE = ""  # HDF5 file of the candidates, made once; empty: candidates.h5 in the output folder
+    c.CANDIDATES.PAIRS = 1500  # in the cache, from the training sources, at IMAGE_SIZE
+    c.CANDIDATES.HELD_OUT = 0.1  # share of the pairs that are not trained on but measured at each validation
+    c.CANDIDATES.KEEP = 0.5  # least share of a pair's candidates that stay when some are dropped at random
+    c.CANDIDATES.MIXED = 0.1  # largest share of the right ones that are made wrong: scattered, or a cluster as a whole
+    c.CANDIDATES.TURN = 20.0  # sigma of the angle by which the points of each image are turned, degrees
+    c.CANDIDATES.SCALE = 1.4  # by which the points of each image are scaled at most, either way
+    c.TEACHER = CN()  # the coarse map must find what another network says of the clean photographs (homography, light)
+    c.TEACHER.FILE = ""  # its descriptors, by scripts/teacher_descriptors.py on their folders; empty: no teacher
     c.TEACHER.WEIGHT = 0.25  # of its loss
     c.TEACHER.POINTS = 128  # most points a view
     c.TEACHER.TEMPERATURE = 0.07  # the cosines are divided by it at the start; it is learnt
@@ -124,16 +151,23 @@ def _loss() -> CN:
     c.REGULARISER_HUBER = 0.2  # c of the reversed Huber loss, of the largest residual
     c.REGULARISER_MIN_PARALLAX = 1.0  # degrees: flatter triangles are masked
     c.REGULARISER_MAX_ERROR = 1.0  # relative depth error from which a match is wrong, not noisy, and masked
+    c.CONSENSUS_WEIGHT = 1.0  # cross entropy of "this candidate is right"
+    c.CONSENSUS_RIGHT = 3.0  # resized px: a candidate within this is right
+    c.CONSENSUS_WRONG = 6.0  # resized px: a candidate beyond this is wrong; one between them does not count
+    c.CONSENSUS_EPIPOLAR = 1e-3  # squared symmetric epipolar distance, focal length 1: beyond it, where depth is
+    # unknown, a candidate is wrong; below it, it does not count
     return c
 
 
 def _data() -> CN:
     c = CN()
-    c.TRAIN_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth
+    c.TRAIN_SOURCES = ["synthetic"]  # of synthetic | homography | light | megadepth
     c.TRAIN_WEIGHTS = [1.0]  # share of each source
-    c.VAL_SOURCES = ["synthetic"]  # of synthetic | homography | megadepth | scannet | posed_pairs
-    c.VAL_PAIRS = 64  # pairs of each validation source
-    c.TEST_SOURCE = "synthetic"  # synthetic | homography | megadepth | scannet | hpatches | posed_pairs
+    c.VAL_SOURCES = ["synthetic"]  # of synthetic | homography | light | megadepth | scannet | posed_pairs
+    c.VAL_PAIRS = 64  # pairs of each validation source (0: all of a finite one)
+    c.VAL_SETS = []  # data configs, each one more validation source: what test.py measures with it, by the file's name
+    c.VAL_WEIGHTS = [1.0]  # in val/score, one for each of VAL_SOURCES, then of VAL_SETS; a single one: all alike
+    c.TEST_SOURCE = "synthetic"  # synthetic | homography | light | megadepth | scannet | hpatches | posed_pairs
     c.TEST_PAIRS = 200  # pairs of a generated test source (0: all of a finite one)
     c.IMAGE_SIZE = [640, 480]  # width, height of training images, resized px, multiples of 8
     c.TEST_LONG_SIDE = 640  # longer side of test images, and of posed_pairs in validation too, resized px
@@ -144,6 +178,7 @@ def _data() -> CN:
     c.ON_BAD_PAIR = "skip"  # a pair that training or validation cannot read: skip (name, count, go on) | stop
     c.PHOTOS = ""  # folder of photographs for textures; empty: procedural textures
     c.PHOTOS_EXCLUDE = []  # beginnings of file names that are left out, e.g. by licence
+    c.PHOTOS_HELD_OUT = 0.0  # share of PHOTOS, by a hash of their names, kept from training for validation and testing
 
     c.SYNTHETIC = _synthetic()
     c.HOMOGRAPHY = _homography()
@@ -171,11 +206,24 @@ def _data() -> CN:
     c.HPATCHES.SUBSET = "all"  # all | illumination | viewpoint
     c.HPATCHES.SKIP_LARGE = True  # without the 8 sequences above 1600x1200 px, as published numbers: 108 of 116
     c.HPATCHES.SHORT_SIDE = 480  # shorter side of the images, resized px (LoFTR); 0: as they are (D2-Net's MMA)
+
+    c.CROP = CN()  # training pairs that are crops around what both views see, instead of whole views
+    c.CROP.SHARE = 0.0  # of the pairs of synthetic, homography, light and megadepth
+    c.CROP.NATIVE = 0.5  # share of them at the photographs' own resolution; the others lie between it and the whole
+
+    c.LIGHT = CN()
+    c.LIGHT.ROOT = "../shared/light"  # folder of sets of photographs of one view in other light, with the groups
+    c.LIGHT.GROUPS = "groups.json"  # in ROOT: {set: {place: [file, ...]}}
+    c.LIGHT.VAL_EVERY = 5  # validation and test have the N-th, 2N-th ... place of each set by name
+    c.LIGHT.VAL_PLACES = ["lta_traffic/cam2702"]  # further ones for validation and test, set/place
+    # sets that training leaves out: the default one is aligned to 2 or 3 px only, too coarse for the fine stage
+    c.LIGHT.TRAIN_EXCLUDE = ["roadscene_vis_thermal"]
+    c.LIGHT.VAL_EXCLUDE = []  # sets that validation and test leave out
     return c
 
 
 def _megadepth() -> CN:
-    c = CN()
+    c = CN()  # ROOT, INDEX and SCENES, those of validation and test too, may be lists of as many, for several data sets
     c.ROOT = "data/megadepth/train"  # folder that the index's paths start from
     c.INDEX = "data/megadepth/index/scene_info_0.1_0.7"  # folder of index files
     c.SCENES = ""  # text file of index names, one a line; empty: all files of INDEX
@@ -185,6 +233,7 @@ def _megadepth() -> CN:
     c.TEST_ROOT = "data/megadepth/test"
     c.TEST_INDEX = "data/megadepth/index/scene_info_val_1500"
     c.TEST_SCENES = ""
+    c.TEST_DEPTH = False  # read depth maps in testing too, for end-point errors
     c.LAYOUT = "undistorted_sfm"  # undistorted_sfm | megadepth_v1 | glue_factory: see data/README.md
     # pixel centres of the index's intrinsics: integer | half (COLMAP's way, true of MegaDepth's own index: 0.5 px is
     # subtracted). Published numbers use MegaDepth's index unshifted: integer.
@@ -221,6 +270,15 @@ def _homography() -> CN:
     c.TILT = 35.0  # largest tilt of the plane against either camera, degrees
     c.ZOOM = [0.5, 1.0]  # scale of the second view against the first, or the reverse
     c.OVERLAP = [0.3, 1.0]  # share of view 0 that is visible in view 1
+    # for large changes: tilt, scale and turn are each drawn evenly and kept while the cameras are drawn anew until the
+    # smaller view overlaps, and the photograph is filtered for each part of a view
+    c.WIDE = False
+    c.TURN = 45.0  # WIDE: largest in-plane rotation between the views, degrees (ROTATION turns both together)
+    c.CURRICULUM = 0  # WIDE: pairs of the run over which the ranges grow from those of START; 0: full at once
+    c.START = CN()
+    c.START.TILT = 35.0  # degrees, as TILT
+    c.START.ZOOM = 0.5  # least scale, as ZOOM
+    c.START.TURN = 26.0  # degrees, as TURN; the deviation is that of ROTATION 15
     return c
 
 
@@ -236,6 +294,12 @@ def _photometric() -> CN:
     c.JPEG = [30, 95]  # quality
     c.SHADOW = 0.5  # share of the light that the darkest shadow takes
     c.PROBABILITY = 0.4  # of each of blur, noise, JPEG and shadow
+    # strong changes of a view, each with its probability; where they leave no texture, depth counts as unknown
+    c.NIGHT = 0.0  # little light, lamps, the noise of a long exposure
+    c.LOCAL_LIGHT = 0.0  # one spot of light, or hard shadows
+    c.HAZE = 0.0
+    c.FILM = 0.0  # grey of any mix of red, green and blue: filters, infrared, strong casts
+    c.NARROW = 1.0  # share of these probabilities that pairs of one viewpoint have; it grows to 1 with the change
     return c
 
 

@@ -16,6 +16,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "MODEL.BACKBONE.FINE_STRIDE": (2, 4),
     "MODEL.BACKBONE.FINE_DIM": _SOME,
     "MODEL.BACKBONE.FINE_CONVS": _COUNT,
+    "MODEL.BACKBONE.CONTEXT": _SOME,
+    "MODEL.BACKBONE.CONTEXT_BLOCKS": _COUNT,
     "MODEL.DETECTOR.COARSE_DIMS": _SOME,
     "MODEL.DETECTOR.FINE_DIMS": _SOME,
     "MODEL.DETECTOR.HEAD_DIMS": _SOME,
@@ -24,6 +26,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "MODEL.ADJUSTER.HIDDEN_DIM": _SOME,
     "MODEL.POSITION.LONG_SIDE": _COUNT,
     "MODEL.COARSE.HEADS": _SOME,
+    "MODEL.COARSE.AGGREGATE": (1, 4),
     "MODEL.MATCH.TEMPERATURE": _POSITIVE,
     "MODEL.MATCH.THRESHOLD": _SHARE,
     "MODEL.MATCH.BORDER": _COUNT,
@@ -32,9 +35,19 @@ RANGES: dict[str, tuple[float, float]] = {
     "MODEL.FINE.THRESHOLD": _SHARE,
     "MODEL.FINE.WINDOW": _SOME,
     "MODEL.FINE.HEADS": _SOME,
+    "MODEL.CONSENSUS.FLOOR": _SHARE,
+    "MODEL.CONSENSUS.CANDIDATES": _SOME,
+    "MODEL.CONSENSUS.NEIGHBOURS": _SOME,
+    "MODEL.CONSENSUS.ROUNDS": _SOME,
+    "MODEL.CONSENSUS.HIDDEN_DIM": _SOME,
     "MODEL.SCORE_FILTER.THRESHOLD": _SHARE,
     "MODEL.SCORE_FILTER.STEP": (1e-3, 1),  # the filter lowers its threshold by it until it ends
     "MODEL.SCORE_FILTER.MIN_MATCHES": _COUNT,
+    "MODEL.REFINEMENT.NEIGHBOURS": _SOME,
+    "MODEL.REFINEMENT.PATCH": (3, 63),
+    "MODEL.REFINEMENT.STEPS": _SOME,
+    "MODEL.REFINEMENT.MAX_SHIFT": (0, 8),
+    "MODEL.REFINEMENT.MIN_CORRELATION": (-1, 1),
     "TRAIN.SEED": (0, 2**32 - 1),
     "TRAIN.MAX_STEPS": _SOME,
     "TRAIN.EPOCHS": _COUNT,
@@ -53,6 +66,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "TRAIN.VALIDATE_EVERY": _SOME,
     "TRAIN.LOG_EVERY": _SOME,
     "TRAIN.FIGURES": _COUNT,
+    "TRAIN.CANDIDATES.PAIRS": (2, _ANY),
+    "TRAIN.CANDIDATES.HELD_OUT": (0, 0.9),
+    "TRAIN.CANDIDATES.KEEP": _SHARE,
+    "TRAIN.CANDIDATES.MIXED": _SHARE,
+    "TRAIN.CANDIDATES.TURN": _COUNT,
+    "TRAIN.CANDIDATES.SCALE": (1, 10),
     "TRAIN.TEACHER.WEIGHT": _COUNT,
     "TRAIN.TEACHER.POINTS": _SOME,
     "TRAIN.TEACHER.TEMPERATURE": (1e-2, 1),
@@ -78,8 +97,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "LOSS.REGULARISER_HUBER": _POSITIVE,
     "LOSS.REGULARISER_MIN_PARALLAX": (0, 180),
     "LOSS.REGULARISER_MAX_ERROR": _POSITIVE,
+    "LOSS.CONSENSUS_WEIGHT": _COUNT,
+    "LOSS.CONSENSUS_RIGHT": _COUNT,
+    "LOSS.CONSENSUS_WRONG": _COUNT,
+    "LOSS.CONSENSUS_EPIPOLAR": _COUNT,
     "DATA.TRAIN_WEIGHTS": _COUNT,
     "DATA.VAL_PAIRS": _COUNT,
+    "DATA.VAL_WEIGHTS": _COUNT,
+    "DATA.PHOTOS_HELD_OUT": (0, 0.5),
     "DATA.TEST_PAIRS": _COUNT,
     "DATA.IMAGE_SIZE": (16, _ANY),  # one cell has no variance, which batch normalisation needs
     "DATA.TEST_LONG_SIDE": (8, _ANY),
@@ -103,6 +128,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATA.HOMOGRAPHY.TILT": (0, 85),
     "DATA.HOMOGRAPHY.ZOOM": (1e-3, _ANY),
     "DATA.HOMOGRAPHY.OVERLAP": _SHARE,
+    "DATA.HOMOGRAPHY.TURN": (0, 180),
+    "DATA.HOMOGRAPHY.CURRICULUM": _COUNT,
+    "DATA.HOMOGRAPHY.START.TILT": (0, 85),
+    "DATA.HOMOGRAPHY.START.ZOOM": (1e-3, 1),
+    "DATA.HOMOGRAPHY.START.TURN": (0, 180),
     "DATA.PHOTOMETRIC.EXPOSURE": _COUNT,
     "DATA.PHOTOMETRIC.GAMMA": (1e-2, 100),
     "DATA.PHOTOMETRIC.COLOUR_CAST": _SHARE,
@@ -111,6 +141,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATA.PHOTOMETRIC.JPEG": (1, 100),
     "DATA.PHOTOMETRIC.SHADOW": _SHARE,
     "DATA.PHOTOMETRIC.PROBABILITY": _SHARE,
+    "DATA.PHOTOMETRIC.NIGHT": _SHARE,
+    "DATA.PHOTOMETRIC.LOCAL_LIGHT": _SHARE,
+    "DATA.PHOTOMETRIC.HAZE": _SHARE,
+    "DATA.PHOTOMETRIC.FILM": _SHARE,
+    "DATA.PHOTOMETRIC.NARROW": _SHARE,
     "DATA.NOISE.ROTATION": (0, 180),
     "DATA.NOISE.TRANSLATION": (0, 180),
     "DATA.NOISE.DEPTH": _SHARE,
@@ -122,6 +157,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "DATA.POSED_PAIRS.MULTIPLE": _SOME,
     "DATA.SCANNET.SIZE": (8, _ANY),
     "DATA.HPATCHES.SHORT_SIDE": _COUNT,
+    "DATA.CROP.SHARE": _SHARE,
+    "DATA.CROP.NATIVE": _SHARE,
+    "DATA.LIGHT.VAL_EVERY": _COUNT,
     "EVAL.OPENCV_THRESHOLD": _POSITIVE,
     "EVAL.OPENCV_CONFIDENCE": (1e-6, 1 - 1e-9),
     "EVAL.MAGSAC_THRESHOLD": _POSITIVE,
@@ -166,12 +204,22 @@ SPANS = frozenset(
 
 ANY_LENGTH = frozenset(
     (
-        *("MODEL.COARSE.LAYERS", "MODEL.FINE.LAYERS", "TRAIN.FREEZE", "TRAIN.MILESTONES"),
+        *("MODEL.BACKBONE.CONTEXT", "MODEL.COARSE.LAYERS", "MODEL.FINE.LAYERS", "TRAIN.FREEZE", "TRAIN.MILESTONES"),
         *("DATA.TRAIN_SOURCES", "DATA.TRAIN_WEIGHTS", "DATA.VAL_SOURCES", "DATA.PHOTOS_EXCLUDE"),
-        "EVAL.ESTIMATORS",
+        *("DATA.VAL_SETS", "DATA.VAL_WEIGHTS"),
+        *("DATA.LIGHT.VAL_PLACES", "DATA.LIGHT.TRAIN_EXCLUDE", "DATA.LIGHT.VAL_EXCLUDE"),
+        *("EVAL.ESTIMATORS", "SFM.FOCALS"),
     )
 )
 """Lists that need not be as long as their default."""
+
+EXAMPLES: dict[str, list[Any]] = {"MODEL.BACKBONE.CONTEXT": [112, 160]}
+"""Of lists that are empty by default and do not hold texts."""
+
+ONE_OR_MORE = frozenset(
+    f"DATA.MEGADEPTH.{split}{leaf}" for split in ("", "VAL_", "TEST_") for leaf in ("ROOT", "INDEX", "SCENES")
+)
+"""Texts that may be lists of texts."""
 
 IMAGE_MULTIPLE = 8  # DATA.IMAGE_SIZE: the network's cell, px
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", list: "a list"}
@@ -189,14 +237,18 @@ def fit(key: str, value: object, default: Any, origin: str) -> Any:
     Raises:
         S2LDError: another type or length, or a value out of range; the message names origin, key and what would do.
     """
+    if key in ONE_OR_MORE:
+        if isinstance(value, list | tuple) and value:
+            return [_fit_one(key, item, str, origin) for item in value]
+        return _fit_one(key, value, str, origin)
     if not isinstance(default, list):
         return _fit_one(key, value, type(default), origin)
+    example = default or EXAMPLES.get(key, ["name"])
     if not isinstance(value, list | tuple):
-        raise S2LDError(f"{origin}: {key} is {value!r}; it must be a list such as {default or ['name']}")
+        raise S2LDError(f"{origin}: {key} is {value!r}; it must be a list such as {example}")
     if key not in ANY_LENGTH and len(value) != len(default):
         raise S2LDError(f"{origin}: {key} is {list(value)}; it must have {len(default)} values, such as {default}")
-    kind = type(default[0]) if default else str
-    fitted = [_fit_one(key, item, kind, origin) for item in value]
+    fitted = [_fit_one(key, item, type(example[0]), origin) for item in value]
     if key in SPANS and fitted[0] > fitted[1]:
         raise S2LDError(f"{origin}: {key} is {fitted}; the least value must come first")
     if key == "DATA.IMAGE_SIZE" and any(side % IMAGE_MULTIPLE for side in fitted):

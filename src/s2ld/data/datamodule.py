@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -15,7 +16,7 @@ from s2ld.data.mixture import JoinedPairs, ReadyPairs
 from s2ld.data.sample import PairSource, collate, epoch_pairs_of
 from s2ld.data.samplers import StepBatchSampler, StridedSampler
 from s2ld.data.skipping import SkippingPairs
-from s2ld.data.sources import build_mixture, build_source
+from s2ld.data.sources import build_mixture, build_validation, validation_weights
 from s2ld.errors import S2LDError
 from s2ld.types import PairBatch
 
@@ -38,18 +39,34 @@ class PairDataModule(pl.LightningDataModule):
     Args:
         config: the whole config.
         train_source, val_sources: take the place of those that the config names, for tests and own data.
+        train_collate: joins samples of `train_source` that are no `PairSample`.
+        prepare: is called in one process before any source is built, with the trainer.
     """
 
     def __init__(
-        self, config: CN, train_source: PairSource | None = None, val_sources: dict[str, PairSource] | None = None
+        self,
+        config: CN,
+        train_source: PairSource | None = None,
+        val_sources: dict[str, PairSource] | None = None,
+        train_collate: Callable[[Any], Any] = collate,
+        prepare: Callable[[pl.Trainer], None] | None = None,
     ) -> None:
         super().__init__()
+        self.prepare_data_per_node = False
         self.config = config
         self.start = 0
         self._resumed_step = 0
         self._train_source = train_source
         self._lanes = 0 if train_source is None else None  # that the source was built for; None: it was given
         self._val_sources = val_sources
+        self._train_collate = train_collate
+        self._prepare = prepare
+
+    def prepare_data(self) -> None:
+        """Do what must be done once, by one process, while the others wait."""
+        if self._prepare is not None:
+            assert self.trainer is not None
+            self._prepare(self.trainer)
 
     def setup(self, stage: str) -> None:
         """Build the sources, once; that of training anew if the trainer turns out to have more processes."""
@@ -58,8 +75,7 @@ class PairDataModule(pl.LightningDataModule):
             self._train_source, self._lanes = build_mixture(self.config, lanes), lanes
             self._repeat_few(int(self.config.DATA.OVERFIT_PAIRS))
         if self._val_sources is None:
-            names = self.config.DATA.VAL_SOURCES
-            self._val_sources = {name: build_source(name, self.config, "val") for name in names}
+            self._val_sources = build_validation(self.config)
 
     def _repeat_few(self, count: int) -> None:
         """With DATA.OVERFIT_PAIRS, keep as many pairs of the training source, for training and for validation."""
@@ -80,12 +96,22 @@ class PairDataModule(pl.LightningDataModule):
         """Name and number of pairs of each validation source, in the order in which their pairs come."""
         return [(name, len(source)) for name, source in (self._val_sources or {}).items()]
 
+    @property
+    def val_weights(self) -> list[float]:
+        """Weight of each validation source in ``val/score``, in the same order."""
+        sources = self._val_sources or {}
+        if self.config.DATA.OVERFIT_PAIRS:
+            return [1.0] * len(sources)
+        return validation_weights(self.config.DATA, len(sources))
+
     def train_dataloader(self) -> DataLoader[PairBatch]:
         """Return the endless loader of this process, from where the run stands."""
         assert self._train_source is not None
         rank, world = self._place()
         sampler = StepBatchSampler(self.config.DATA.BATCH_SIZE, rank, world, self.start)
-        return self._loader(self._train_source, batch_sampler=sampler, persistent_workers=self.config.DATA.WORKERS > 0)
+        workers = self.config.DATA.WORKERS > 0
+        order = {"batch_sampler": sampler, "persistent_workers": workers, "collate_fn": self._train_collate}
+        return pair_loader(self._train_source, self.config, **order)
 
     def val_dataloader(self) -> DataLoader[PairBatch] | list[DataLoader[PairBatch]]:
         """Return this process's share of the fixed validation pairs, one pair a batch; an empty list for none.
@@ -101,7 +127,7 @@ class PairDataModule(pl.LightningDataModule):
             raise S2LDError(
                 f"DATA.VAL_PAIRS: {len(pairs)} validation pair(s) for {world} processes; give each one at least"
             )
-        return self._loader(pairs, sampler=StridedSampler(len(pairs), rank, world), batch_size=1)
+        return pair_loader(pairs, self.config, sampler=StridedSampler(len(pairs), rank, world), batch_size=1)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the training order, at the last optimiser step."""
@@ -125,17 +151,24 @@ class PairDataModule(pl.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _loader(self, source: PairSource, **order: Any) -> DataLoader[PairBatch]:
-        workers = int(self.config.DATA.WORKERS)
-        readable = SkippingPairs(source) if self.config.DATA.ON_BAD_PAIR == "skip" else source
-        return DataLoader(
-            readable,  # type: ignore[arg-type]  # a PairSource is a map-style data set in all but its base class
-            num_workers=workers,
-            collate_fn=collate,
-            worker_init_fn=_single_threaded,
-            prefetch_factor=PREFETCH if workers else None,
-            **order,
-        )
+
+def pair_loader(source: PairSource, config: CN, **order: Any) -> DataLoader[PairBatch]:
+    """Return a loader of batches with the DATA node's processes, and its way with pairs that cannot be read.
+
+    Args:
+        source: of the pairs.
+        config: the whole config.
+        order: further arguments of PyTorch's `DataLoader`, which say what is drawn.
+    """
+    workers = int(config.DATA.WORKERS)
+    readable = SkippingPairs(source) if config.DATA.ON_BAD_PAIR == "skip" else source
+    return DataLoader(
+        readable,  # type: ignore[arg-type]  # a PairSource is a map-style data set in all but its base class
+        **{"collate_fn": collate, **order},
+        num_workers=workers,
+        worker_init_fn=_single_threaded,
+        prefetch_factor=PREFETCH if workers else None,
+    )
 
 
 def _single_threaded(worker: int) -> None:

@@ -3,90 +3,31 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from s2ld.config import CN
-from s2ld.data.images import UInt8Image, network_size, resize, to_grey
+from s2ld.data.crops import Crops, common_windows, crops_of, is_crop
+from s2ld.data.images import UInt8Image, network_size, to_grey
 from s2ld.data.index import SceneIndex, Selection, read_indices
 from s2ld.data.mixture import ENDLESS
-from s2ld.data.photo_files import intrinsics_scale, nearest, photo_files, read_depth, read_photo
-from s2ld.data.photometric import augment
+from s2ld.data.photo_cache import Depth, Photo, PhotoCache, RescaledImages, cut, middle
+from s2ld.data.photo_files import intrinsics_scale, photo_files, read_depth, read_photo
+from s2ld.data.photometric import augment, change_view
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.data.scene_order import SceneOrder
+from s2ld.data.viewpoint import viewpoint_change
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import rescale_intrinsics
 from s2ld.geometry.pose import relative_pose
 
-
-@dataclass(frozen=True)
-class _Photo:
-    """A decoded image at the size that the network sees."""
-
-    image: UInt8Image
-    depth: NDArray[np.float32] | None
-    K: NDArray[np.float64]  # of the resized image, px
-    scale: tuple[float, float]
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory that it takes."""
-        return self.image.nbytes + (0 if self.depth is None else self.depth.nbytes)
-
-
-class _Cache:
-    """Keeps the photos used last, up to a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._used = limit, 0
-        self._photos: OrderedDict[tuple[int, int], _Photo] = OrderedDict()
-
-    def get(self, key: tuple[int, int]) -> _Photo | None:
-        """Return the photo of (scene, image), which is then the last used, or None."""
-        if key in self._photos:
-            self._photos.move_to_end(key)
-        return self._photos.get(key)
-
-    def put(self, key: tuple[int, int], photo: _Photo) -> None:
-        """Keep a photo that is not there yet; the least recently used leave for it."""
-        self._photos[key] = photo
-        self._used += photo.size_bytes
-        while self._used > self._limit:
-            self._used -= self._photos.popitem(last=False)[1].size_bytes
-
-
-class _Rescaled:
-    """Warns of images whose size is not that of their intrinsics: at the 1st, 10th, 100th ... that this process meets.
-
-    Args:
-        counts: number of images of each scene.
-    """
-
-    def __init__(self, counts: Sequence[int]) -> None:
-        self._starts = np.cumsum([0, *counts])
-        self._seen = np.zeros(int(self._starts[-1]), bool)
-
-    def add(self, which: int, image: int, path: Path) -> None:
-        """Count image `image` of scene `which`, once however often it is read."""
-        place = int(self._starts[which]) + image
-        if self._seen[place]:
-            return
-        self._seen[place] = True
-        count = int(self._seen.sum())
-        if 10 ** round(math.log10(count)) == count:
-            warnings.warn(
-                f"{path}: of another size than its intrinsics, which are rescaled (image {count} of this kind in this "
-                "process; scripts/check_data.py counts all)",
-                stacklevel=2,
-            )
+CROP_STREAM = 2  # third word of the generator's seed; 0 and 1 are those of the light of the views
 
 
 class MegaDepthPairs:
@@ -96,7 +37,7 @@ class MegaDepthPairs:
     function of (seed, index). Without a seed the pairs are enumerated, scene after scene.
 
     Args:
-        root: folder that the paths of the indices start from.
+        root: folder that the paths of the indices start from, or one for each scene.
         scenes: the indices; a scene of which no pair passes the filters is left out.
         long_side: longer side of the resized image, px; both sides are rounded down to multiples of 8.
         depth: read the depth maps.
@@ -112,6 +53,7 @@ class MegaDepthPairs:
         layout: where the files that the indices name lie (`s2ld.data.layouts`).
         principal_point: "integer" where the indices count pixel centres at integers, "half" where at halves (COLMAP):
             then half a px is subtracted.
+        crop: which pairs are crops of the stored images; needs a seed and depth. None: all pairs are whole.
 
     Raises:
         S2LDError: no pair passes the filters; `__getitem__`: an image or depth map is missing or of another shape
@@ -120,7 +62,7 @@ class MegaDepthPairs:
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | Sequence[str | Path],
         scenes: Sequence[SceneIndex],
         long_side: int,
         *,
@@ -136,15 +78,17 @@ class MegaDepthPairs:
         lanes: int = 1,
         layout: str = "undistorted_sfm",
         principal_point: Literal["integer", "half"] = "integer",
+        crop: Crops | None = None,
     ) -> None:
-        self.root = Path(root)
         self._fill = fill
         self.long_side = long_side
         self.seed = seed
         self._depth = depth
         self._photometric = photometric if seed is not None else None
+        roots = [root] * len(scenes) if isinstance(root, str | Path) else root
         chosen = [(scene, Selection(scene, overlap, max_angle, max_scale)) for scene in scenes]
         self._scenes = [(scene, rows) for scene, rows in chosen if len(rows)]
+        self._roots = [Path(place) for place, (_, rows) in zip(roots, chosen, strict=True) if len(rows)]
         if not self._scenes:
             raise S2LDError(
                 f"none of {len(scenes)} MegaDepth indices has a pair with overlap in {list(overlap)} and an angle of "
@@ -152,12 +96,13 @@ class MegaDepthPairs:
                 "or MAX_SCALE"
             )
         self._ends = np.cumsum([len(rows) for _, rows in self._scenes])
-        self._cache = _Cache(cache_mb << 20)
+        self._cache = PhotoCache(cache_mb << 20)
         counts = [len(rows) for _, rows in self._scenes]
         self._order = None if seed is None else SceneOrder(counts, pairs_per_scene, seed, lanes)
         self._layout = layout
+        self._crop = crop if depth and crop is not None and crop.share > 0 else None
         self._centre = 0.5 if principal_point == "half" else 0.0
-        self._rescaled = _Rescaled([len(scene.image_paths) for scene, _ in self._scenes])
+        self._rescaled = RescaledImages([len(scene.image_paths) for scene, _ in self._scenes])
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if self.seed is None else ENDLESS
@@ -187,58 +132,93 @@ class MegaDepthPairs:
         scene = self._scenes[which][0]
         image0, image1 = (int(image) for image in scene.pairs[row])
         poses = torch.from_numpy(scene.poses[[image0, image1]])
+        pose = relative_pose(poses[0], poses[1])
         try:
-            view0, view1 = self._view(which, image0, index, 0), self._view(which, image1, index, 1)
+            photos = self._crops(which, (image0, image1), pose, index)
+            if photos is None:
+                photos = self._photo(which, image0), self._photo(which, image1)
         except S2LDError as error:
             pair = f"pair ({scene.image_paths[image0]}, {scene.image_paths[image1]})"
             raise S2LDError(f"{error} (scene {scene.name}, {pair})") from error
-        return PairSample(
-            view0,
-            view1,
-            relative_pose(poses[0], poses[1]).float(),
-            f"megadepth/{scene.name}",
-        )
+        lights = self._change_light(photos, pose, index)
+        views = [
+            ViewSample(
+                torch.from_numpy(grey)[None].float() / 255,
+                torch.from_numpy(photo.K).float(),
+                None if depth is None else torch.from_numpy(depth),
+                photo.scale,
+                str(scene.image_paths[image]),
+            )
+            for (grey, depth), photo, image in zip(lights, photos, (image0, image1), strict=True)
+        ]
+        return PairSample(views[0], views[1], pose.float(), f"megadepth/{scene.name}")
 
-    def _view(self, which: int, image: int, index: int, side: int) -> ViewSample:
-        scene = self._scenes[which][0]
-        photo = self._cache.get((which, image))
+    def _crops(self, which: int, images: tuple[int, int], pose: Tensor, index: int) -> tuple[Photo, Photo] | None:
+        """Return a crop of each image around what both see, where this pair is drawn to be one and such is found."""
+        if self._crop is None or self.seed is None:
+            return None
+        rng = np.random.default_rng((self.seed, index, CROP_STREAM))
+        if not is_crop(self._crop, rng):
+            return None
+        stored = self._stored(which, images[0]), self._stored(which, images[1])
+        windows = common_windows(stored, pose.numpy(), self._crop, rng)
+        if windows is None:
+            return None
+        size = self._crop.size
+        return cut(stored[0], windows[0], size), cut(stored[1], windows[1], size)
+
+    def _change_light(self, photos: Sequence[Photo], pose: Tensor, index: int) -> list[tuple[UInt8Image, Depth | None]]:
+        """Return grey image and depth of each photo, changed where this is asked for."""
+        node = self._photometric
+        if node is None or self.seed is None:
+            return [(photo.image, photo.depth) for photo in photos]
+        change, depth = 1.0, photos[0].depth
+        if depth is not None:
+            K0, K1 = (torch.from_numpy(photo.K) for photo in photos)
+            change = viewpoint_change(torch.from_numpy(depth), K0, K1, pose)
+        lights: list[tuple[UInt8Image, Depth | None]] = []
+        for side, photo in enumerate(photos):
+            rng = np.random.default_rng((self.seed, index, side))
+            if photo.depth is None:
+                lights.append((augment(photo.image, node, rng, change), None))
+            else:
+                lights.append(change_view(photo.image, photo.depth, node, rng, change))
+        return lights
+
+    def _photo(self, which: int, image: int) -> Photo:
+        """Return a whole image as the network sees it."""
+        photo = self._cache.get((which, image, False))
+        if photo is None:
+            stored = self._stored(which, image)
+            height, width = stored.image.shape[:2]
+            window = (0, 0, width, height) if self._fill is None else middle(height, width, *self._fill)
+            photo = cut(stored, window, self._fill or network_size(width, height, self.long_side))
+            if self._photometric is None:
+                photo = replace(photo, image=to_grey(photo.image))
+            self._cache.put((which, image, False), photo)
+        return photo
+
+    def _stored(self, which: int, image: int) -> Photo:
+        """Return an image as its file has it; kept where crops are cut of it."""
+        photo = self._cache.get((which, image, True))
         if photo is None:
             photo = self._read(which, image)
-            self._cache.put((which, image), photo)
-        grey = photo.image
-        if self._photometric is not None and self.seed is not None:
-            grey = augment(grey, self._photometric, np.random.default_rng((self.seed, index, side)))
-        return ViewSample(
-            torch.from_numpy(grey)[None].float() / 255,
-            torch.from_numpy(photo.K).float(),
-            None if photo.depth is None else torch.from_numpy(photo.depth),
-            photo.scale,
-            str(scene.image_paths[image]),
-        )
+            if self._crop is not None:
+                self._cache.put((which, image, True), photo)
+        return photo
 
-    def _read(self, which: int, image: int) -> _Photo:
+    def _read(self, which: int, image: int) -> Photo:
         scene = self._scenes[which][0]
-        files = photo_files(self.root, scene, image, self._layout, self._depth)
+        files = photo_files(self._roots[which], scene, image, self._layout, self._depth)
         full = read_photo(files)
-        height, width = full.shape[:2]
-        rows, columns = slice(0, height), slice(0, width)
-        if self._fill is not None:
-            rows, columns = _middle(height, width, *self._fill)
-        size = self._fill or network_size(width, height, self.long_side)
-        image_small, scale = resize(np.ascontiguousarray(full[rows, columns]), size)
-        depth = None
-        if self._depth:
-            depth = nearest(read_depth(files, (width, height))[rows, columns], image_small.shape[:2], scale)
-        factor = intrinsics_scale(files, (width, height))
+        size = full.shape[1], full.shape[0]
+        depth = read_depth(files, size) if self._depth else None
+        factor = intrinsics_scale(files, size)
         if factor != (1.0, 1.0):
             self._rescaled.add(which, image, files.image)
         K = torch.tensor(scene.intrinsics[image])
         K[:2, 2] -= self._centre
-        K = rescale_intrinsics(K, torch.tensor(factor, dtype=K.dtype))
-        K[:2, 2] -= torch.tensor([columns.start, rows.start], dtype=K.dtype)
-        K = rescale_intrinsics(K, torch.tensor(scale, dtype=K.dtype))
-        grey_or_colour = image_small if self._photometric is not None else to_grey(image_small)
-        return _Photo(grey_or_colour, depth, K.numpy(), scale)
+        return Photo(full, depth, rescale_intrinsics(K, torch.tensor(factor, dtype=K.dtype)).numpy(), (1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -253,32 +233,58 @@ class MegaDepthFiles:
     """Whether the split reads depth maps."""
 
 
-def megadepth_files(config: CN, split: Literal["train", "val", "test"]) -> MegaDepthFiles:
-    """Return where the files of a split are, from the DATA node of a config."""
+def megadepth_files(config: CN, split: Literal["train", "val", "test"]) -> list[MegaDepthFiles]:
+    """Return where the files of a split are, from the DATA node of a config: one set of them for each ROOT.
+
+    Raises:
+        S2LDError: there are not as many INDEX (or SCENES, where any are given) as ROOT.
+    """
     node = config.MEGADEPTH
     if split == "test":
-        return MegaDepthFiles(Path(node.TEST_ROOT), Path(node.TEST_INDEX), node.TEST_SCENES, False)
-    if split == "val":  # the list of training scenes says nothing of another folder
+        root, index, scenes = node.TEST_ROOT, node.TEST_INDEX, node.TEST_SCENES
+    elif split == "val":  # the list of training scenes says nothing of another folder
         scenes = node.VAL_SCENES or ("" if node.VAL_INDEX else node.SCENES)
-        return MegaDepthFiles(Path(node.VAL_ROOT or node.ROOT), Path(node.VAL_INDEX or node.INDEX), scenes, True)
-    return MegaDepthFiles(Path(node.ROOT), Path(node.INDEX), node.SCENES, True)
+        root, index = node.VAL_ROOT or node.ROOT, node.VAL_INDEX or node.INDEX
+    else:
+        root, index, scenes = node.ROOT, node.INDEX, node.SCENES
+    roots, indices, lists = as_list(root), as_list(index), as_list(scenes)
+    lists = lists if any(lists) else [""] * len(roots)
+    if len({len(roots), len(indices), len(lists)}) > 1:
+        raise S2LDError(
+            f"DATA.MEGADEPTH: {len(roots)} folders, {len(indices)} of indices and {len(lists)} lists of scenes for "
+            f"{split}; ROOT, INDEX and SCENES (VAL_..., TEST_...) must be as many"
+        )
+    places = zip(roots, indices, lists, strict=True)
+    depth = split != "test" or bool(node.TEST_DEPTH)
+    return [MegaDepthFiles(Path(r), Path(i), s, depth) for r, i, s in places]
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    """Return a key's texts, one or more, as a list."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: int = 1) -> MegaDepthPairs:
     """Build the MegaDepth source of a split from the DATA node of a config.
 
-    Training and validation have depth and images of the longer side of DATA.IMAGE_SIZE, testing has neither depth nor
-    that size (DATA.TEST_LONG_SIDE). Only training draws, shared out to `lanes`, and changes its images.
+    Training and validation have depth and images of the longer side of DATA.IMAGE_SIZE; testing has that of
+    DATA.TEST_LONG_SIDE, and depth only where asked for (TEST_DEPTH). Only training draws, shared out to `lanes`, and
+    changes its images.
 
     Raises:
         S2LDError: what `read_indices` and `MegaDepthPairs` say.
     """
-    node, files = config.MEGADEPTH, megadepth_files(config, split)
+    node = config.MEGADEPTH
+    read = [
+        (files.root, scene)
+        for files in megadepth_files(config, split)
+        for scene in read_indices(files.index, files.scenes)
+    ]
     return MegaDepthPairs(
-        files.root,
-        read_indices(files.index, files.scenes),
+        [root for root, _ in read],
+        [scene for _, scene in read],
         config.TEST_LONG_SIDE if split == "test" else max(config.IMAGE_SIZE),
-        depth=files.depth,
+        depth=split != "test" or bool(node.TEST_DEPTH),
         overlap=(float(node.OVERLAP[0]), float(node.OVERLAP[1])),
         max_angle=node.MAX_ANGLE,
         max_scale=node.MAX_SCALE,
@@ -290,12 +296,5 @@ def megadepth_source(config: CN, split: Literal["train", "val", "test"], lanes: 
         lanes=lanes,
         layout=node.LAYOUT,
         principal_point=node.PRINCIPAL_POINT,
+        crop=crops_of(config) if split == "train" else None,
     )
-
-
-def _middle(height: int, width: int, to_width: int, to_height: int) -> tuple[slice, slice]:
-    """Return rows and columns of the largest part of the shape `to_width` to `to_height`, at the middle."""
-    factor = min(width / to_width, height / to_height)
-    part_height, part_width = min(round(factor * to_height), height), min(round(factor * to_width), width)
-    top, left = (height - part_height) // 2, (width - part_width) // 2
-    return slice(top, top + part_height), slice(left, left + part_width)

@@ -47,25 +47,31 @@ class Recoding:
     """Of JPEG; an image that it would not make smaller stays as it is."""
 
 
-def stage(data: CN, root: Path, recoding: Recoding) -> None:
-    """Write the photographs, the training and validation scenes and the posed pairs of a config below `root`.
+def stage(data: CN, root: Path, recoding: Recoding, sets: Sequence[CN] = ()) -> None:
+    """Write photographs, training and validation scenes, light and posed pairs of a config below `root`.
 
     Args:
         data: the DATA node; its paths begin with ``../``.
+        sets: the DATA nodes of its validation sets (DATA.VAL_SETS), of which what they test is written.
         root: stands for ``..``.
-        recoding: of photographs and scenes; posed pairs stay as they are.
+        recoding: of photographs and scenes; the others stay as they are.
 
     Raises:
         S2LDError: a path that lies elsewhere, or what the readers say of the files.
     """
     if data.PHOTOS:
         _stage_photos(Path(data.PHOTOS), data.PHOTOS_EXCLUDE, root, recoding)
-    if "megadepth" in data.TRAIN_SOURCES:
-        for split in (megadepth_files(data, "train"), megadepth_files(data, "val")):
-            for index in read_indices(split.index, split.scenes):
-                _stage_scene(split, index, data.MEGADEPTH, root, recoding)
-    if "posed_pairs" in data.VAL_SOURCES:
-        source = Path(data.POSED_PAIRS.ROOT)
+    splits = [(files, data) for split in ("train", "val") for files in megadepth_files(data, split)]
+    splits = splits if "megadepth" in data.TRAIN_SOURCES else []
+    splits += [(files, own) for own in sets if own.TEST_SOURCE == "megadepth" for files in megadepth_files(own, "test")]
+    for files, own in splits:
+        for index in read_indices(files.index, files.scenes):
+            _stage_scene(files, index, own.MEGADEPTH, root, recoding)
+    folders = [data.LIGHT.ROOT] if "light" in (*data.TRAIN_SOURCES, *data.VAL_SOURCES) else []
+    folders += [data.POSED_PAIRS.ROOT] if "posed_pairs" in data.VAL_SOURCES else []
+    folders += [own.LIGHT.ROOT for own in sets if own.TEST_SOURCE == "light"]
+    folders += [own.POSED_PAIRS.ROOT for own in sets if own.TEST_SOURCE == "posed_pairs"]
+    for source in map(Path, dict.fromkeys(folders)):
         _copy(sorted(path for path in source.rglob("*") if path.is_file()), source, root / _place(source))
 
 

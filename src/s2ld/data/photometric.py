@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -9,24 +11,43 @@ from numpy.typing import NDArray
 from s2ld.config import CN
 from s2ld.data.images import UInt8Image, to_grey
 from s2ld.data.photometric_lineage import dark, mobile
+from s2ld.data.strong_light import draw_film, has_strong_light, haze, local_light, lost_texture, night
 from s2ld.errors import S2LDError
 
 SHADOW_REDUCTION = 4  # shadows are smooth: their map is drawn this many times smaller
 LINEAGE = {"dark": dark, "mobile": mobile}
+Float = TypeVar("Float", np.float32, np.float64)
 MOTION_PER_SIGMA = 12.0**0.5  # a box of length 12^(1/2) sigma has the standard deviation sigma
 
 
-def augment(image: UInt8Image, config: CN, rng: np.random.Generator) -> UInt8Image:
+def change_view(
+    image: UInt8Image, depth: NDArray[Float], config: CN, rng: np.random.Generator, change: float = 1.0
+) -> tuple[UInt8Image, NDArray[Float]]:
+    """Return `augment`'s view, and its depth, unknown (0) where strong light has left nothing of the texture.
+
+    Args:
+        image, config, rng, change: as for `augment`.
+        depth: (H, W) z; not written to.
+    """
+    grey = augment(image, config, rng, change)
+    if has_strong_light(config):
+        depth = np.where(lost_texture(to_grey(image), grey), depth.dtype.type(0), depth)
+    return grey, depth
+
+
+def augment(image: UInt8Image, config: CN, rng: np.random.Generator, change: float | None = 1.0) -> UInt8Image:
     """Return a grey view of `image` as another camera at another hour would have taken it.
 
     Of the kind ladder, exposure, gamma and colour cast always change; shadow, blur, noise and JPEG each with
-    `config.PROBABILITY`, in the order in which light, lens, sensor and file follow each other. The kinds dark and
-    mobile are LoFTR's (`s2ld.data.photometric_lineage`).
+    `config.PROBABILITY`, in the order in which light, lens, sensor and file follow each other. Before these come the
+    strong changes of `s2ld.data.strong_light`, each with its own probability, of which pairs of little change of
+    viewpoint have a share. The kinds dark and mobile are LoFTR's (`s2ld.data.photometric_lineage`).
 
     Args:
         image: (H, W, 3) RGB or (H, W) grey uint8.
         config: the DATA.PHOTOMETRIC node; without ENABLED the plain grey image is returned.
         rng: source of all randomness.
+        change: of the viewpoint between the views (`s2ld.data.viewpoint`), in [0, 1]; None: nothing strong.
 
     Returns:
         (H, W) uint8 grey.
@@ -35,7 +56,15 @@ def augment(image: UInt8Image, config: CN, rng: np.random.Generator) -> UInt8Ima
         return to_grey(image)
     if config.KIND in LINEAGE:
         return LINEAGE[config.KIND](image, rng)
-    grey = _develop(image, config, rng)
+    share = 0.0 if change is None else config.NARROW + (1 - config.NARROW) * change
+
+    def comes(probability: float) -> bool:
+        return probability > 0 and bool(rng.random() < probability * share)
+
+    grey = _develop(image, config, rng, draw_film(rng) if comes(config.FILM) else None)
+    for probability, strong in ((config.LOCAL_LIGHT, local_light), (config.HAZE, haze), (config.NIGHT, night)):
+        if comes(probability):
+            grey = strong(grey, rng)
     if rng.random() < config.PROBABILITY:
         grey = _shadow(grey, config.SHADOW, rng)
     if rng.random() < config.PROBABILITY:
@@ -47,8 +76,8 @@ def augment(image: UInt8Image, config: CN, rng: np.random.Generator) -> UInt8Ima
     return grey
 
 
-def _develop(image: UInt8Image, config: CN, rng: np.random.Generator) -> UInt8Image:
-    """Exposure (stops), gamma and a gain a channel, by one look-up table a channel, then grey."""
+def _develop(image: UInt8Image, config: CN, rng: np.random.Generator, film: NDArray[np.float32] | None) -> UInt8Image:
+    """Exposure (stops), gamma and a gain a channel, by one look-up table a channel, then grey, by shares if given."""
     exposure = 2.0 ** rng.uniform(-config.EXPOSURE, config.EXPOSURE)
     gamma = np.exp(rng.uniform(*np.log(config.GAMMA)))
     gains = exposure * (1.0 + rng.uniform(-config.COLOUR_CAST, config.COLOUR_CAST, 3))
@@ -56,7 +85,8 @@ def _develop(image: UInt8Image, config: CN, rng: np.random.Generator) -> UInt8Im
     table = np.rint(255.0 * np.clip(gains * levels, 0.0, 1.0) ** gamma).astype(np.uint8)
     if image.ndim == 2:
         return np.asarray(cv2.LUT(image, table[:, 1]), np.uint8)
-    return to_grey(np.asarray(cv2.LUT(image, table.reshape(1, 256, 3)), np.uint8))
+    developed = np.asarray(cv2.LUT(image, table.reshape(1, 256, 3)), np.uint8)
+    return to_grey(developed) if film is None else np.asarray(cv2.transform(developed, film), np.uint8)
 
 
 def _shadow(grey: UInt8Image, strength: float, rng: np.random.Generator) -> UInt8Image:

@@ -29,11 +29,6 @@ class ViewSample:
     teacher: TeacherPoints | None = None
     """Points that a teacher has described, of batch 0; None where there is no teacher."""
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height), px."""
-        return self.image.shape[-1], self.image.shape[-2]
-
 
 @dataclass(frozen=True)
 class PairSample:

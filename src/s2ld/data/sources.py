@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, get_args
 
-from s2ld.config import CN
+from s2ld.config import CN, build_config
 from s2ld.data.homography_pairs import HomographyPairs
 from s2ld.data.hpatches import HPatchesPairs
+from s2ld.data.light_pairs import LightPairs
 from s2ld.data.megadepth import megadepth_source
 from s2ld.data.mixture import ENDLESS, MixturePairs, SubsetPairs
 from s2ld.data.noise import with_noise
@@ -19,6 +21,8 @@ from s2ld.data.teacher import TeacherFile
 from s2ld.errors import S2LDError
 
 Split = Literal["train", "val", "test"]
+PHOTOGRAPHED = ("synthetic", "homography")
+"""Sources that show the photographs of DATA.PHOTOS."""
 
 
 def split_seed(seed: int, split: Split) -> int:
@@ -34,7 +38,7 @@ def build_source(name: str, config: CN, split: Split, lanes: int = 1) -> PairSou
     whole for training and cut to as many, evenly spread, else (DATA.TEST_PAIRS 0: whole).
 
     Args:
-        name: synthetic | homography | megadepth | scannet | hpatches | posed_pairs.
+        name: synthetic | homography | light | megadepth | scannet | hpatches | posed_pairs.
         config: the whole config.
         split: train | val | test; the seeds of the splits differ.
         lanes: pairs that all processes of a training draw in a step (`SceneOrder`); megadepth is shared out to them.
@@ -54,6 +58,59 @@ def build_mixture(config: CN, lanes: int = 1) -> MixturePairs:
     data, seed = config.DATA, split_seed(config.DATA.SEED, "train")
     sources = [with_noise(build_source(name, config, "train", lanes), data, seed) for name in data.TRAIN_SOURCES]
     return MixturePairs(sources, data.TRAIN_WEIGHTS, seed)
+
+
+def build_validation(config: CN) -> dict[str, PairSource]:
+    """Build the validation sources: DATA.VAL_SOURCES, then DATA.VAL_SETS by the names of their files.
+
+    Raises:
+        S2LDError: two have one name, the number of DATA.VAL_WEIGHTS is another, or what `build_source` and
+            `validation_set` say.
+    """
+    data = config.DATA
+    sources = {name: build_source(name, config, "val") for name in data.VAL_SOURCES}
+    for file in data.VAL_SETS:
+        name = Path(file).stem
+        if name in sources:
+            raise S2LDError(f"DATA.VAL_SETS: {file}: there is a validation source {name!r} already; rename the file")
+        own = validation_set(file, config)
+        sources[name] = build_source(own.DATA.TEST_SOURCE, own, "test")
+    validation_weights(data, len(sources))
+    return sources
+
+
+def validation_set(file: str, config: CN) -> CN:
+    """Return the config of one of DATA.VAL_SETS, as test.py reads it, with DATA.VAL_PAIRS pairs to test.
+
+    Raises:
+        S2LDError: the file is no config, or it shows photographs that the run trains on.
+    """
+    data = config.DATA
+    own = build_config([file])
+    share = own.DATA.PHOTOS_HELD_OUT
+    if own.DATA.TEST_SOURCE in PHOTOGRAPHED and own.DATA.PHOTOS == data.PHOTOS and share > data.PHOTOS_HELD_OUT:
+        raise S2LDError(
+            f"DATA.VAL_SETS: {file} shows a share of {share:g} of the photographs, of which this run holds out "
+            f"{data.PHOTOS_HELD_OUT:g}; set DATA.PHOTOS_HELD_OUT {share:g}"
+        )
+    return build_config(overrides=["DATA.TEST_PAIRS", str(data.VAL_PAIRS or own.DATA.TEST_PAIRS)], base=own)
+
+
+def validation_weights(config: CN, count: int) -> list[float]:
+    """Return the weights of `count` validation sources, from the DATA node of a config.
+
+    Raises:
+        S2LDError: DATA.VAL_WEIGHTS has neither one value nor `count`, or all are 0.
+    """
+    weights = list(config.VAL_WEIGHTS)
+    if len(weights) == 1:
+        weights *= count
+    if len(weights) != count or (count and not sum(weights)):
+        raise S2LDError(
+            f"DATA.VAL_WEIGHTS is {list(config.VAL_WEIGHTS)}; give one weight above 0 for all, or one for each of the "
+            f"{count} of DATA.VAL_SOURCES and DATA.VAL_SETS"
+        )
+    return weights
 
 
 def teacher_of(config: CN) -> TeacherFile | None:
@@ -78,12 +135,22 @@ def _generated_count(config: CN, split: Split) -> int:
 
 
 def _synthetic(config: CN, split: Split) -> PairSource:
-    return SyntheticPairs(config.DATA, split_seed(config.DATA.SEED, split), _generated_count(config, split))
+    count = _generated_count(config, split)
+    train = split == "train"
+    return SyntheticPairs(config.DATA, split_seed(config.DATA.SEED, split), count, train, unseen=not train)
 
 
 def _homography(config: CN, split: Split) -> PairSource:
+    count = _generated_count(config, split)
+    train = split == "train"
+    seed = split_seed(config.DATA.SEED, split)
+    return HomographyPairs(config.DATA, seed, count, train, not train, teacher_of(config) if train else None)
+
+
+def _light(config: CN, split: Split) -> PairSource:
+    count = _generated_count(config, split)
     teacher = teacher_of(config) if split == "train" else None
-    return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), _generated_count(config, split), teacher)
+    return LightPairs(config.DATA, split, split_seed(config.DATA.SEED, split), count, teacher)
 
 
 def _cut(source: PairSource, config: CN, split: Split) -> PairSource:
@@ -116,6 +183,7 @@ def _posed_pairs(config: CN, split: Split) -> PairSource:
 _BUILDERS: dict[str, Callable[[CN, Split], PairSource]] = {
     "synthetic": _synthetic,
     "homography": _homography,
+    "light": _light,
     "megadepth": _megadepth,
     "scannet": _scannet,
     "hpatches": _hpatches,

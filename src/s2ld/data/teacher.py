@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ _HASH_BYTES = 5  # a label is 56 bits in all
 _LEAST_DEPTH = 1e-9
 
 Array = NDArray[np.float64]
+Lesson = Callable[[Array, Array], TeacherPoints]
+"""From a view's homography and its depth to the points that it is taught, as `PhotoDescriptors.seen`."""
 
 
 @dataclass(frozen=True)
@@ -63,24 +66,27 @@ class PhotoDescriptors:
     labels: NDArray[np.int64]
     """(P,) a number for each point of each photograph, a function of the photograph's name and the row."""
 
-    def seen(self, H: Array, size: tuple[int, int], count: int, rng: np.random.Generator) -> TeacherPoints:
+    def seen(self, H: Array, depth: Array, count: int, rng: np.random.Generator) -> TeacherPoints:
         """Choose points that a view shows: at most `count`, and one at most in each cell of the coarse grid.
 
-        Points nearer than that could not be told apart by the coarse features.
+        Points nearer than that could not be told apart by the coarse features, and where the depth is unknown the light
+        has left no texture to know them by.
 
         Args:
             H: (3, 3) from photograph px to view px, positive third coordinate before the camera.
-            size: (width, height) of the view, px.
+            depth: (height, width) of the view, 0 where it is unknown.
             count: most points.
             rng: of the choice.
         """
         mapped = self.points.astype(np.float64) @ H[:, :2].T + H[:, 2]
         before = mapped[:, 2] > _LEAST_DEPTH
         places = mapped[:, :2] / np.where(before, mapped[:, 2], 1.0)[:, None]
-        inside = before & (places >= 0).all(1) & (places <= np.array(size) - 1).all(1)
-        rows = rng.permutation(np.flatnonzero(inside))
+        height, width = depth.shape
+        inside = np.flatnonzero(before & (places >= 0).all(1) & (places <= (width - 1, height - 1)).all(1))
+        column, line = np.rint(places[inside]).astype(np.int64).T
+        rows = rng.permutation(inside[depth[line, column] > 0])
         column, line = (places[rows] // MULTIPLE).astype(np.int64).T
-        _, first = np.unique(line * size[0] + column, return_index=True)
+        _, first = np.unique(line * width + column, return_index=True)
         rows = rows[np.sort(first)[:count]]
         return TeacherPoints(
             torch.zeros(len(rows), dtype=torch.int64),
@@ -140,6 +146,19 @@ class TeacherFile:
         rows = np.arange(len(group["points"]), dtype=np.int64)
         labels = (_hash(name) << _ROW_BITS) + rows
         return PhotoDescriptors(group["points"][:], group["descriptors"][:].astype(np.float32), labels)
+
+    def lesson(self, name: str, size: tuple[int, int], seed: tuple[int, int]) -> Lesson:
+        """Return what the views of a pair are taught of a photograph; the arguments are `read`'s.
+
+        Args:
+            name, size: of the photograph.
+            seed: of the pair's source, and the pair's index: its own draws are not touched.
+
+        Raises:
+            S2LDError: as `read`.
+        """
+        rng = np.random.Generator(np.random.PCG64([*seed, STREAM]))
+        return partial(self.read(name, size).seen, count=self.count, rng=rng)
 
 
 class TeacherWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from s2ld.config import CN
 from s2ld.data.images import PHOTO_SUFFIXES, UInt8Image, read_image
 from s2ld.errors import S2LDError
 
@@ -28,15 +30,17 @@ class TextureBank:
         cache: number of decoded textures kept, the least recently used one leaves first. A photograph of
             640×480 px takes 0.9 MB, in each loader process.
         exclude: beginnings of file names that are left out.
+        held_out: share of the photographs, by their names (`is_held_out`), that is left out.
+        unseen: take these instead of the others; all where the share is 0.
 
     Raises:
         S2LDError: the folder is missing or has no photographs.
     """
 
-    def __init__(self, folder: str, cache: int = 0, exclude: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: str, cache: int = 0, exclude: Sequence[str] = (), held_out: float = 0.0, unseen: bool = False
+    ) -> None:
         self._photos: list[Path] = []
-        self.names: list[str] = []
-        """Of the photographs, by index; empty where there are none."""
         self._cache: OrderedDict[int, UInt8Image] = OrderedDict()
         self._capacity = cache
         if not folder:
@@ -46,11 +50,34 @@ class TextureBank:
         except OSError as error:
             raise S2LDError(f"{folder}: cannot list this photo folder ({error.strerror}); set DATA.PHOTOS") from error
         self._photos = [p for p in photos if not p.name.startswith(tuple(exclude))]
-        self.names = [p.name for p in self._photos]
         if not self._photos:
             raise S2LDError(
                 f"{folder}: no photographs here, or all are in DATA.PHOTOS_EXCLUDE; set DATA.PHOTOS, or empty it"
             )
+        if held_out:
+            self._photos = [p for p in self._photos if is_held_out(p.name, held_out) == unseen]
+        if not self._photos:
+            raise S2LDError(
+                f"{folder}: none of its photographs is {'' if unseen else 'not '}held out; there are too few for "
+                f"DATA.PHOTOS_HELD_OUT {held_out:g}"
+            )
+
+    @classmethod
+    def of(cls, config: CN, cache: int = 0, unseen: bool = False) -> TextureBank:
+        """Return the bank of a DATA node: what training may show or, `unseen`, what is held out from it."""
+        return cls(config.PHOTOS, cache, config.PHOTOS_EXCLUDE, config.PHOTOS_HELD_OUT, unseen)
+
+    @classmethod
+    def of_files(cls, photos: Sequence[Path], cache: int = 0) -> TextureBank:
+        """Return a bank of these photographs, in this order; `cache` is that of the class."""
+        bank = cls("", cache)
+        bank._photos = list(photos)
+        return bank
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the photographs, by index; empty where there are none."""
+        return [p.name for p in self._photos]
 
     def __len__(self) -> int:
         return len(self._photos) or PROCEDURAL_COUNT
@@ -73,6 +100,15 @@ class TextureBank:
                 self._cache.popitem(last=False)
             self._cache[index] = image
         return image
+
+
+def is_held_out(name: str, share: float) -> bool:
+    """Tell whether a photograph is among the `share` that is held out, a function of its file name alone.
+
+    So other photographs in the folder change nothing, and those of a smaller share are among those of a larger one.
+    """
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def procedural_texture(index: int) -> UInt8Image:

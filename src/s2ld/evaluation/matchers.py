@@ -113,7 +113,8 @@ class NetworkMatcher:
         text = f"confidence above {config.MATCH.THRESHOLD:g}, border {config.MATCH.BORDER} cells"
         if config.FINE.THRESHOLD > 0:
             text += f", probability of being right above {config.FINE.THRESHOLD:g}"
-        return text + (", score filter" if config.SCORE_FILTER.ENABLED else "") + self._reduced
+        text += ", score filter" if config.SCORE_FILTER.ENABLED else ""
+        return text + (", photometric refinement" if config.REFINEMENT.ENABLED else "") + self._reduced
 
     @property
     def model(self) -> str:

@@ -104,12 +104,14 @@ def build_network(lite: bool) -> S2LD:
 
 
 def one_pass(network: S2LD, matches: int) -> Match:
-    """Return what is timed: the sparse stage whole, and the fine stage on `matches` a pair."""
+    """Return what is timed: the sparse stage whole, the fine stage and what judges it on `matches` a pair."""
 
     def match(images0: ImageBatch, images1: ImageBatch) -> Points:
         encoded = network.encode(images0, images1)
         network.match(encoded)
-        fine = network.refine(encoded, fixed_matches(encoded, matches))
+        coarse = fixed_matches(encoded, matches)
+        fine = network.refine(encoded, coarse)
+        network.judge(encoded, coarse, fine)
         return Points(fine.points0, fine.points1)
 
     return match

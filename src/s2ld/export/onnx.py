@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2ld.errors import S2LDError
-from s2ld.models.correlation import verify
+from s2ld.models.consensus import gather_candidates
 from s2ld.models.inference import for_inference
 from s2ld.models.network import S2LD
-from s2ld.types import CoarseMatches, ImageBatch
+from s2ld.types import CoarseMatches, EncodedPair, FineMatches, ImageBatch
 
 INPUTS = ("image0", "image1")
 OUTPUTS = ("points0", "points1", "confidence", "score", "valid")
@@ -38,8 +38,10 @@ SAME = 0.99
 class FixedMatches(nn.Module):
     """A network for one pair, whose outputs have a fixed number of rows: no shape depends on what images show.
 
-    The `matches` most confident ones of the sparse stage are refined. Valid rows come first, by falling confidence;
-    the others are zero. Where no more were found than there are rows, the valid ones are those of `S2LD.forward`.
+    The `matches` most confident ones of the sparse stage are refined; with a consensus all MODEL.CONSENSUS.CANDIDATES
+    are, and it judges them. Valid rows come first, by falling confidence; the others are zero. Where no more were found
+    than there are rows, the valid ones are those of `S2LD.forward`, but for the photometric refinement, which is left
+    out.
 
     Args:
         network: with its threshold; what is made of it is `for_inference`.
@@ -65,23 +67,40 @@ class FixedMatches(nn.Module):
             points0 and points1 (K, 2) in px of these images, x right and y down, pixel centres at integers; confidence
             (K,) and score (K,) in [0, 1]; how many rows are valid, () int64.
         """
-        network, config = self.network, self.network.config
+        network = self.network
         encoded = network.encode(ImageBatch(image0), ImageBatch(image1))
         (h0, w0), (h1, w1) = (f.coarse.shape[2:] for f in (encoded.features0, encoded.features1))
-        sparse = network.sparse_matching
-        best, partner, good = sparse.candidates(encoded.coarse0, encoded.coarse1, (h0, w0), (h1, w1))
+        best, partner, good = network.sparse_matching.candidates(encoded.coarse0, encoded.coarse1, (h0, w0), (h1, w1))
+        refined = self.matches if network.consensus is None else network.config.CONSENSUS.CANDIDATES
         # zeros behind them, so that there are enough for every size
-        found, cell0 = F.pad(torch.where(good, best, 0.0)[0], (0, self.matches)).topk(self.matches)
+        found, cell0 = F.pad(torch.where(good, best, 0.0)[0], (0, refined)).topk(refined)
         cell0 = cell0.clamp(max=partner.shape[1] - 1)
         coarse = CoarseMatches(torch.zeros_like(cell0), cell0, partner[0, cell0], found)
         fine = network.refine(encoded, coarse)
-        if fine.correlation is not None:
-            confidence, right = verify(coarse, fine.correlation, config.FINE.THRESHOLD, sparse.threshold)
-            found = torch.where(right, confidence, 0.0)
+        confidence, right = self._judge(encoded, coarse, fine)
+        found = F.pad(torch.where(right & (found > 0), confidence, 0.0), (0, max(self.matches - refined, 0)))
         confidence, order = found.topk(self.matches)
+        order = order.clamp(max=refined - 1)
         valid = confidence > 0
         points0, points1 = (torch.where(valid[:, None], p[order], 0.0) for p in (fine.points0, fine.points1))
         return points0, points1, confidence, torch.where(valid, fine.score[order], 0.0), valid.sum()
+
+    def _judge(self, encoded: EncodedPair, coarse: CoarseMatches, fine: FineMatches) -> tuple[Tensor, Tensor]:
+        """As `S2LD.judge`, but for rows that hold no candidate, which the others must not hear."""
+        consensus = self.network.consensus
+        if consensus is None:
+            return self.network.judge(encoded, coarse, fine)
+        seen = gather_candidates(encoded, coarse, fine)
+        logits = consensus.judge(
+            seen.points0[None],
+            seen.points1[None],
+            seen.evidence[None],
+            seen.descriptors0[None],
+            seen.descriptors1[None],
+            coarse.confidence[None] > 0,
+        )
+        probability = torch.sigmoid(logits[0])
+        return probability, probability > self.network.threshold
 
 
 def check_size(width: int, height: int) -> None:

@@ -16,6 +16,8 @@ from s2ld.errors import S2LDError
 from s2ld.geometry.linalg import full_precision
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
+Grid = tuple[int, int]
+"""Rows and columns of tokens that lie row by row."""
 LINEAR_EPS = 1e-6
 
 
@@ -128,8 +130,8 @@ def full_attention(
 ATTENTIONS: dict[str, Attention] = {"linear": linear_attention, "full": full_attention}
 
 
-class EncoderLayer(nn.Module):
-    """One attention layer: message from the source, then an MLP on (x, message), added to x."""
+class AttentionLayer(nn.Module):
+    """What layers have in common: heads, the message, and the MLP on (x, message) that is added to x."""
 
     def __init__(self, dim: int, heads: int, attention: str) -> None:
         super().__init__()
@@ -149,40 +151,149 @@ class EncoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
 
+    def _message(self, x: Tensor, source: Tensor, x_mask: Tensor | None, source_mask: Tensor | None) -> Tensor:
+        q, k, v = self.q_proj(x), self.k_proj(source), self.v_proj(source)
+        q, k, v = (rearrange(y, "n l (h d) -> n l h d", h=self.heads) for y in (q, k, v))
+        message = rearrange(self.attention(q, k, v, x_mask, source_mask), "n l h d -> n l (h d)")
+        normed: Tensor = self.norm1(self.merge(message))
+        return normed
+
+    def _added(self, x: Tensor, message: Tensor) -> Tensor:
+        change: Tensor = self.norm2(self.mlp(torch.cat([x, message], 2)))
+        return x + change
+
+
+class EncoderLayer(AttentionLayer):
+    """One attention layer: message from the source, then an MLP on (x, message), added to x."""
+
     def forward(
         self, x: Tensor, source: Tensor, x_mask: Tensor | None = None, source_mask: Tensor | None = None
     ) -> Tensor:
         """`x` (N, L, dim) attends to `source` (N, S, dim); masks (N, L) and (N, S) are false where padded."""
-        q, k, v = self.q_proj(x), self.k_proj(source), self.v_proj(source)
-        q, k, v = (rearrange(y, "n l (h d) -> n l h d", h=self.heads) for y in (q, k, v))
-        message: Tensor = rearrange(self.attention(q, k, v, x_mask, source_mask), "n l h d -> n l (h d)")
-        message = self.norm1(self.merge(message))
-        message = self.norm2(self.mlp(torch.cat([x, message], 2)))
-        return x + message
+        return self._added(x, self._message(x, source, x_mask, source_mask))
+
+
+class AggregatedLayer(AttentionLayer):
+    """A layer between aggregated tokens, which are so few that each sees all others by softmax.
+
+    After EfficientLoFTR (Wang et al., CVPR 2024): the weighted mean of `side`² tokens, channel by channel, is a query,
+    their maximum a key and a value. The message to the queries is interpolated at the tokens, each of which then makes
+    its own use of it.
+    """
+
+    def __init__(self, dim: int, heads: int, side: int) -> None:
+        super().__init__(dim, heads, "full")
+        self.side = side
+        self.mean = nn.Conv2d(dim, dim, side, side, groups=dim, bias=False)
+        nn.init.constant_(self.mean.weight, side**-2)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        source: Tensor,
+        x_mask: Tensor | None,
+        source_mask: Tensor | None,
+        x_grid: Grid,
+        source_grid: Grid,
+    ) -> Tensor:
+        """`x` (N, L, dim) attends to `source` (N, S, dim); masks (N, L) and (N, S) are false where padded."""
+        query = self.mean(self._map(x, x_mask, x_grid, 0.0).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        key = self._largest(self._map(source, source_mask, source_grid, -torch.inf))
+        valid, source_valid = self._valid(x_mask, x_grid), self._valid(source_mask, source_grid)
+        if source_valid is not None:
+            key = key.masked_fill(~source_valid, 0.0)
+        query_tokens, key_tokens = (self.norm(y.flatten(1, 2)) for y in (query, key))
+        masks = (None if y is None else y.flatten(1) for y in (valid, source_valid))
+        message = self._message(query_tokens, key_tokens, *masks)
+        # the MLP on (x, message), whose first layer comes before the interpolation: both are linear
+        weight = self.mlp[0].weight
+        assert isinstance(weight, Tensor)
+        of_x, of_message = weight[:, : x.shape[2]], weight[:, x.shape[2] :]
+        change = F.linear(message, of_message).reshape(*query.shape[:3], -1)
+        change = self._interpolated(change, valid)[:, : x_grid[0], : x_grid[1]].flatten(1, 2)
+        changed: Tensor = x + self.norm2(self.mlp[2](self.mlp[1](F.linear(x, of_x).add_(change))))
+        return changed
+
+    def _map(self, tokens: Tensor, mask: Tensor | None, grid: Grid, fill: float) -> Tensor:
+        """(N, L, C) → (N, h, w, C) with sides that `side` divides; `fill` where there is no valid token."""
+        if mask is not None:
+            tokens = tokens.masked_fill(~mask[:, :, None], fill)
+        (h, w), (down, across) = grid, (-(-length // self.side) * self.side - length for length in grid)
+        return F.pad(tokens.reshape(len(tokens), h, w, -1), (0, 0, 0, across, 0, down), value=fill)
+
+    def _largest(self, x: Tensor) -> Tensor:
+        """(N, h, w, C) → of the squares, (N, h / side, w / side, C); faster than pooling where channels are last."""
+        n, h, w, channels = x.shape
+        return x.reshape(n, h // self.side, self.side, w // self.side, self.side, channels).amax(2).amax(3)
+
+    def _valid(self, mask: Tensor | None, grid: Grid) -> Tensor | None:
+        """Mask of tokens (N, L) → of aggregated ones (N, h, w, 1): those of a valid token or more."""
+        return None if mask is None else self._largest(self._map(mask[:, :, None].float(), None, grid, 0.0)) > 0
+
+    def _interpolated(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """(N, h, w, C) at the aggregated tokens → at all, between valid ones alone."""
+
+        def interpolated(x: Tensor) -> Tensor:
+            x = x.permute(0, 3, 1, 2)
+            x = F.interpolate(x, scale_factor=float(self.side), mode="bilinear", align_corners=False)
+            return x.permute(0, 2, 3, 1)
+
+        if valid is None:
+            return interpolated(x)
+        return interpolated(x * valid) / interpolated(valid.to(x.dtype)).clamp(min=1e-6)  # 0 far from all
 
 
 class LocalFeatureTransformer(nn.Module):
-    """Self and cross layers in turn; both images share all weights."""
+    """Self and cross layers in turn; both images share all weights.
 
-    def __init__(self, dim: int, heads: int, layers: Sequence[str], attention: str) -> None:
+    Args:
+        dim: channels of a token.
+        heads: of attention.
+        layers: "self" or "cross" each.
+        attention: "linear" or "full", of layers between all tokens.
+        aggregate: side of the squares of tokens that attend as one (`AggregatedLayer`); 1: each attends for itself.
+
+    Raises:
+        S2LDError: an unknown layer, attention or side, or heads that do not divide the channels.
+    """
+
+    def __init__(self, dim: int, heads: int, layers: Sequence[str], attention: str, aggregate: int = 1) -> None:
         super().__init__()
         unknown = set(layers) - {"self", "cross"}
         if unknown:
             raise S2LDError(f"transformer layer {sorted(unknown)[0]!r} is unknown; use self and cross")
+        if aggregate not in (1, 2, 4):
+            raise S2LDError(f"MODEL.COARSE.AGGREGATE is {aggregate}; use 1, 2 or 4")
         self.kinds = tuple(layers)
-        self.layers = nn.ModuleList(EncoderLayer(dim, heads, attention) for _ in layers)
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        self.aggregate = aggregate
+        self.layers = nn.ModuleList(
+            EncoderLayer(dim, heads, attention) if aggregate == 1 else AggregatedLayer(dim, heads, aggregate)
+            for _ in layers
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
 
     def forward(
-        self, x0: Tensor, x1: Tensor, mask0: Tensor | None = None, mask1: Tensor | None = None
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        mask0: Tensor | None = None,
+        mask1: Tensor | None = None,
+        grids: Sequence[Grid] = (),
     ) -> tuple[Tensor, Tensor]:
-        """(N, L, dim), (N, S, dim) → the same shapes; in a cross layer image 1 attends to the *updated* image 0."""
+        """(N, L, dim), (N, S, dim) → the same shapes; in a cross layer image 1 attends to the *updated* image 0.
+
+        Masks (N, L) and (N, S) are false where padded; aggregation needs the `grids` of the tokens of both images.
+        """
+        within0, to1, to0, within1 = (
+            [(x_grid, grid) for x_grid in grids for grid in grids] if self.aggregate > 1 else [()] * 4
+        )
         for kind, layer in zip(self.kinds, self.layers, strict=True):
             if kind == "self":
-                x0, x1 = layer(x0, x0, mask0, mask0), layer(x1, x1, mask1, mask1)
+                x0, x1 = layer(x0, x0, mask0, mask0, *within0), layer(x1, x1, mask1, mask1, *within1)
             else:
-                x0 = layer(x0, x1, mask0, mask1)
-                x1 = layer(x1, x0, mask1, mask0)
+                x0 = layer(x0, x1, mask0, mask1, *to1)
+                x1 = layer(x1, x0, mask1, mask0, *to0)
         return x0, x1

@@ -57,8 +57,15 @@ class CorrelationMatching(nn.Module):
         """Half the window, resized px."""
         return float(self.fine_stride * (self.window // 2))
 
-    def forward(self, encoded: EncodedPair, matches: CoarseMatches) -> tuple[Tensor, Tensor, Correlation]:
+    def forward(
+        self, encoded: EncodedPair, matches: CoarseMatches, place: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Correlation]:
         """Refine M matches.
+
+        Args:
+            encoded: the pairs.
+            matches: which cells.
+            place: (M, 2) resized px of image 1 around which to look; None: keypoint 1.
 
         Returns:
             (M, 2) points in image 1, resized px; (M, 3) soft-argmax x, y in [-1, 1] of the window and its standard
@@ -72,8 +79,9 @@ class CorrelationMatching(nn.Module):
         patch0 = self.fine_norm(cut_windows(fine0, batch, points0, PATCH, subpixel=True)).flatten(1)
         query = self.query(torch.cat([patch0, context], 1))
 
-        # cut at whole fine pixels and decoded from there: keypoint 1 says where to look and nothing else
-        centre = (encoded.keypoints1.points.detach()[batch, matches.cell1] / stride).round()
+        # cut at whole fine pixels and decoded from there: the place says where to look and nothing else
+        place = encoded.keypoints1.points[batch, matches.cell1] if place is None else place
+        centre = (place.detach() / stride).round()
         keys = self.key(self.fine_norm(cut_windows(fine1, batch, centre, self.window, subpixel=False)))
         with torch.autocast(keys.device.type, enabled=False):  # half precision is too coarse for a soft-argmax
             query, keys = F.normalize(full_precision(query), dim=1), F.normalize(full_precision(keys), dim=2)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from s2ld.models.attention import EncoderLayer
+from s2ld.models.attention import AttentionLayer
 from s2ld.models.convolution import OPERATOR
 
 Contexts = tuple[AbstractContextManager[None], AbstractContextManager[None]]
@@ -27,7 +27,7 @@ def save_memory(network: nn.Module) -> None:
         if isinstance(child, nn.Sequential):
             recompute(child, keep_products=True)
     for name, module in network.named_modules():
-        if isinstance(module, EncoderLayer):
+        if isinstance(module, AttentionLayer):
             recompute(module, keep_products=not name.startswith("s2ld_coarse"))
             for part in module.mlp:
                 if isinstance(part, nn.ReLU):
@@ -49,14 +49,14 @@ def recompute(module: nn.Module, keep_products: bool) -> None:
 
 def recomputed(
     function: Callable[..., Tensor],
-    *inputs: Tensor | None,
+    *inputs: object,
     contexts: Callable[[], Contexts] = lambda: (nullcontext(), nullcontext()),
 ) -> Tensor:
     """Return `function(*inputs)`, of which autograd keeps the inputs only; it must draw no random numbers.
 
     Args:
         function: of tensors.
-        inputs: to it.
+        inputs: to it: tensors, and what else never changes.
         contexts: return what the first and the second run are in; by default nothing.
     """
     if not torch.is_grad_enabled():
@@ -65,7 +65,7 @@ def recomputed(
     return result
 
 
-def _run(module: nn.Module, keep_products: bool, *inputs: Tensor | None) -> Tensor:
+def _run(module: nn.Module, keep_products: bool, *inputs: object) -> Tensor:
     forward = partial(type(module).forward, module)  # of the class, since the instance's is this
     return recomputed(forward, *inputs, contexts=partial(_contexts, module, keep_products))
 

@@ -221,13 +221,30 @@ class SparseMatching(nn.Module):
         return mutual & (best > self.threshold) & inner0 & inner1.gather(1, partner)
 
 
+def most_confident(matches: CoarseMatches, pairs: int, most: int) -> CoarseMatches:
+    """Keep the `most` most confident matches of each of `pairs` pairs, the first ones of equals, in their order."""
+    if len(matches) <= most:  # no count of a pair is asked for, which a host would wait for
+        return matches
+    by_confidence = matches.confidence.detach().argsort(descending=True, stable=True)
+    order = by_confidence[matches.batch[by_confidence].argsort(stable=True)]
+    count = matches.batch.new_zeros(pairs).index_add(0, matches.batch, torch.ones_like(matches.batch))
+    first = count.cumsum(0) - count
+    place = torch.arange(len(matches), device=order.device) - first[matches.batch]  # rows of a pair follow each other
+    return matches.at(order[(place < most).nonzero()[:, 0]].sort().values)
+
+
 def filter_by_score(matches: CoarseMatches, score: Tensor, pairs: int, config: CN) -> CoarseMatches:
-    """Drop matches of a low keypoint score, pair by pair.
+    """Drop matches of a low keypoint score; see `rows_by_score`."""
+    return matches.at(rows_by_score(matches.batch, score, pairs, config))
+
+
+def rows_by_score(batch: Tensor, score: Tensor, pairs: int, config: CN) -> Tensor:
+    """Return the rows (K,) int64 of matches whose keypoint score is not low, pair by pair.
 
     Scores are divided by their maximum; the threshold is lowered by STEP until more than MIN_MATCHES remain.
 
     Args:
-        matches: the matches of `pairs` pairs.
+        batch: (M,) int64, pair of each match.
         score: (M,) score of keypoint 0.
         pairs: batch size.
         config: the SCORE_FILTER node.
@@ -236,14 +253,14 @@ def filter_by_score(matches: CoarseMatches, score: Tensor, pairs: int, config: C
     while levels[-1] > 0:
         levels.append(levels[-1] - float(config.STEP))
     score = score.detach()
-    most = score.new_zeros(pairs).scatter_reduce(0, matches.batch, score, "amax")
-    relative = score / most[matches.batch].clamp(min=1e-12)
+    most = score.new_zeros(pairs).scatter_reduce(0, batch, score, "amax")
+    relative = score / most[batch].clamp(min=1e-12)
     # every level for all pairs: to stop at the first that leaves enough would ask the device after each
     limit = torch.full_like(most, levels[-1])
     for level in reversed(levels[:-1]):
-        left = torch.zeros_like(most).index_add(0, matches.batch, (relative > level).to(most.dtype))
+        left = torch.zeros_like(most).index_add(0, batch, (relative > level).to(most.dtype))
         limit = torch.where(left > config.MIN_MATCHES, level, limit)
-    return matches.at((relative > limit[matches.batch]).nonzero()[:, 0])
+    return (relative > limit[batch]).nonzero()[:, 0]
 
 
 def _dual_softmax_best(x0: Tensor, x1: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:

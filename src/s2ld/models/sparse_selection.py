@@ -18,7 +18,7 @@ from s2ld.types import CoarseMatches
 
 BLOCK = 2**20  # similarities held at a time: some MiB, between the second and third level of caches
 WIDTH = 5000  # columns of these at most, so that there are rows enough for a fast product; 640 x 480 px have 4800 cells
-SPARSE = 0.01  # from this threshold on, cells above it are few: at most its inverse a row
+SPARSE = 0.003  # from this threshold on, cells above it are few: at most its inverse a row, some 30 of real images
 REACH = 80.0  # bits: sums of up to 2^20 powers between 2^-80 and 2^80 neither overflow nor underflow in float32
 WORD = 8  # bytes: masks are searched for non-zero words first
 

@@ -30,6 +30,8 @@ DATABASE, SPARSE = "database.db", "sparse"
 """What `map_photos` leaves in its folder: COLMAP's database, and a folder of numbered models."""
 IMAGES_A_STEP, PAIRS_A_STEP = 8, 50
 """What a kill loses at most, images or pairs."""
+SUPPORT_PX = 2.0
+"""px of the working copies: half of the error at which COLMAP drops an observation."""
 
 
 def map_photos(
@@ -119,15 +121,40 @@ class _Colmap:
                 bar.update(len(step))
 
     def map(self, sparse: Path) -> None:
-        """Run the incremental mapper; its folder takes its name when all models are in it."""
+        """Run the incremental mapper; its folder takes its name when all models are in it.
+
+        Where EXIF does not tell all focal lengths it runs from each of SFM.FOCALS and the best outcome is kept: from a
+        focal length that is far off it may end in a model whose focal length, distortion and shape are all wrong.
+        """
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="mapping-") as scratch:
-            own, new = Path(scratch) / "colmap", Path(scratch) / SPARSE
-            models = run_mapper(self._database, self._images, own, self._config.SEED, self._jobs, self._progress)
+            new = Path(scratch) / SPARSE
+            outcomes = [self._mapped(path) for path in self._starts(Path(scratch))]
+            models = max(outcomes, key=lambda models: sum(map(support, models)))
             make_folder(new)
             for number, model in enumerate(models):
                 make_folder(new / str(number))
                 model.write_binary(new / str(number))
             new.rename(sparse)
+
+    def _mapped(self, database: Path) -> list[Any]:
+        own = database.with_suffix("")
+        return run_mapper(database, self._images, own, self._config.SEED, self._jobs, self._progress)
+
+    def _starts(self, scratch: Path) -> list[Path]:
+        """Return copies of the database in `scratch` with one of SFM.FOCALS each, one only where EXIF tells all."""
+        cameras = self._open(lambda database: database.read_all_cameras())
+        unknown = [camera for camera in cameras if not camera.has_prior_focal_length]
+        focals = list(self._config.SFM.FOCALS) if unknown else [0.0]
+        refuse_full_disk(self._database, len(focals) * self._database.stat().st_size)
+        paths = [scratch / f"start{number}.db" for number in range(len(focals))]
+        for path, focal in zip(paths, focals, strict=True):
+            shutil.copy(self._database, path)
+            database = self._api.Database.open(path)
+            for camera in unknown:
+                camera.focal_length = focal * max(camera.width, camera.height)
+                database.update_camera(camera)
+            database.close()
+        return paths
 
     def _coarsest(self, image: int) -> Any:
         keypoints, descriptors = self._open(lambda d: (d.read_keypoints(image), d.read_descriptors(image).data))
@@ -146,6 +173,17 @@ class _Colmap:
 
     def _bar(self, title: str, unit: str) -> dict[str, Any]:
         return {"desc": title, "unit": unit, "disable": not self._progress}
+
+
+def support(model: Any) -> float:
+    """Return how much speaks for a `pycolmap.Reconstruction`: its observations, those of a small error more.
+
+    As in MSAC (Torr and Zisserman, 2000): ``1 - (e / SUPPORT_PX)^2`` each, nothing beyond. e is the mean error of the
+    observation's point. Their number alone would do no good: a wrong model keeps many, each a little off.
+    """
+    model.update_point_3d_errors()
+    points = [(point.track.length(), point.error) for point in model.points3D.values()]
+    return float(sum(length * max(0.0, 1 - (error / SUPPORT_PX) ** 2) for length, error in points))
 
 
 def _steps(values: Sequence[Any], length: int) -> Iterator[list[Any]]:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from s2ld.matcher import Matcher, joined_features, to_image_px, to_numpy
-from s2ld.models.correlation import verify
 from s2ld.sfm.keypoints import ImageKeypoints, PairMatches
 from s2ld.types import CoarseMatches, EncodedPair, Extracted, FineMatches
 
@@ -86,17 +85,24 @@ class KeypointMatcher(Matcher):
     def _refine(self, encoded: EncodedPair, coarse: CoarseMatches) -> tuple[Tensor, Tensor]:
         """Return where keypoints 0 are in image 1, (M, 2) resized px, NaN with confidence 0 where not believed."""
         fine: FineMatches = self.model.refine(encoded, coarse)
-        if fine.correlation is None:
-            return fine.points1, coarse.confidence
-        config = self.model.config
-        threshold = self.model.sparse_matching.threshold
-        confidence, right = verify(coarse, fine.correlation, config.FINE.THRESHOLD, threshold)
-        return fine.points1.masked_fill(~right[:, None], torch.nan), confidence * right
+        confidence, right = self.model.judge(encoded, coarse, fine)
+        rows = right.nonzero()[:, 0]  # the others are nobody's neighbours
+        kept = replace(coarse, confidence=confidence).at(rows)
+        points1 = torch.full_like(fine.points1, torch.nan)
+        points1[rows] = self.model.refine_photometrically(encoded, kept, fine.at(rows)).points1
+        return points1, confidence * right
 
 
 def _exchanged(encoded: EncodedPair) -> EncodedPair:
     return EncodedPair(
-        encoded.features1, encoded.features0, encoded.keypoints1, encoded.keypoints0, encoded.coarse1, encoded.coarse0
+        encoded.features1,
+        encoded.features0,
+        encoded.keypoints1,
+        encoded.keypoints0,
+        encoded.coarse1,
+        encoded.coarse0,
+        encoded.image1,
+        encoded.image0,
     )
 
 

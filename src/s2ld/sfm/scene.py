@@ -87,7 +87,7 @@ def make_scene(scene: SceneInput, work: Work, scratch: Path) -> SceneResult:
         scratch: folder for what is not part of the data set.
 
     Raises:
-        RejectedError: no pair of images overlaps.
+        RejectedError: next to no depth is known, or no pair of images overlaps.
         S2LDError: a file cannot be written, or the model's images are not there.
     """
     config, folder = work.config, work.out / scene.name
@@ -98,6 +98,12 @@ def make_scene(scene: SceneInput, work: Work, scratch: Path) -> SceneResult:
         damaged = _rescale_maps(scene.maps, flat, maps)
     sweeps = SweepOptions(long_side=config.DEPTH.LONG_SIDE)
     reports = compute_depths(flat.model, folder / "images", folder, sweeps, work.device, work.progress, work.jobs, maps)
+    known = float(np.median([report.coverage for report in reports]))
+    if known < config.DEPTH.LEAST_KNOWN:
+        raise RejectedError(
+            f"its {len(flat.model)} images know the depth of {known:.1%} of their pixels (median), and "
+            f"{config.DEPTH.LEAST_KNOWN:.1%} are needed; take photographs from more places, or lower DEPTH.LEAST_KNOWN"
+        )
     depths = [_read_depth(report.path) for report in reports]
     index = _index(scene.name, flat, depths, work)
     images = [folder / "images" / name for name in flat.model.names]

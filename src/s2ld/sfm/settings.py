@@ -21,6 +21,7 @@ _RANGES = {
     "SFM.EXHAUSTIVE": (0, inf),
     "SFM.PARTNERS": (1, inf),
     "DEPTH.LONG_SIDE": (64, inf),
+    "DEPTH.LEAST_KNOWN": (0, 1),
     "PAIRS.PER_IMAGE": (1, inf),
     "PAIRS.MAX_ANGLE": (0, 180),
     "PAIRS.GRID": (1, inf),
@@ -43,9 +44,11 @@ def build_defaults() -> CN:
     c.SFM.FEATURES = 8192  # SIFT features a photograph
     c.SFM.EXHAUSTIVE = 80  # up to so many photographs all pairs are matched, above it those that look alike
     c.SFM.PARTNERS = 20  # most alike photographs that each one is matched with
+    c.SFM.FOCALS = [1.2, 0.8]  # focal lengths that mapping starts from, in longer sides, where EXIF tells none
     c.SFM.SHARE_CAMERAS = True  # photographs of one size, camera and focal length by EXIF have one camera
     c.DEPTH = CN()
     c.DEPTH.LONG_SIDE = 400  # longer side of the images that are swept, px; maps are enlarged to the images' size
+    c.DEPTH.LEAST_KNOWN = 0.02  # median share of an image's pixels of known depth; a scene that knows less is none
     c.PAIRS = CN()
     c.PAIRS.OVERLAP = [0.1, 0.3, 0.5, 0.8]  # edges of the bins of overlap that pairs are drawn from evenly
     c.PAIRS.PER_IMAGE = 30  # pairs that an image is in at most
@@ -73,4 +76,7 @@ def build_settings(files: Sequence[Path], overrides: Sequence[str]) -> CN:
     edges = config.PAIRS.OVERLAP
     if not all(0 <= a < b <= 1 for a, b in pairwise(edges)):
         raise S2LDError(f"PAIRS.OVERLAP is {edges}; it must be ascending edges of bins between 0 and 1")
+    focals = config.SFM.FOCALS
+    if not focals or not all(0.1 <= focal <= 20 for focal in focals):
+        raise S2LDError(f"SFM.FOCALS is {focals}; it must be focal lengths from 0.1 to 20 longer sides, one at least")
     return config

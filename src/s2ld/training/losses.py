@@ -86,6 +86,7 @@ def matching_losses(
             repeatability=repeatability,
             score=score,
             regulariser=_mean(regulariser, reduce_count),
+            consensus=zero,
         )
     return _with_total(terms, config)
 
@@ -103,7 +104,7 @@ def detector_losses(
         )
         corner = _corner_term(encoded, batch, reduce_count)
     zero = torch.zeros_like(location)
-    terms = LossTerms(zero, zero, zero, zero, zero, location, corner, repeatability, score, zero)
+    terms = LossTerms(zero, zero, zero, zero, zero, location, corner, repeatability, score, zero, zero)
     return _with_total(terms, config)
 
 
@@ -138,9 +139,9 @@ def coarse_loss(
     p = full_precision(confidences.negative).clamp(max=1 - _CLAMP)
     total = (alpha * p.pow(gamma) * -torch.log1p(-p)).sum()
     if config.COARSE_NEGATIVES:
-        loss = loss + _ratio(total, _count_negatives(targets, batch).to(total.dtype), reduce_count)
+        loss = loss + ratio(total, _count_negatives(targets, batch).to(total.dtype), reduce_count)
     if config.HARD_NEGATIVE_WEIGHT:
-        hard = _ratio(total, targets.known0.sum().to(total.dtype), reduce_count)
+        hard = ratio(total, targets.known0.sum().to(total.dtype), reduce_count)
         loss = loss + config.HARD_NEGATIVE_WEIGHT * hard
     return loss
 
@@ -173,7 +174,7 @@ def fine_loss(
     expectation = full_precision(fine.expectation)[supervised]
     error = (expectation[:, :2] - truth[supervised]).square().sum(-1)
     weight = 1 / expectation[:, 2].detach().clamp(min=_LEAST_STD)
-    return _ratio((weight * error).sum(), weight.sum(), reduce_count)
+    return ratio((weight * error).sum(), weight.sum(), reduce_count)
 
 
 def score_loss(keypoints0: Keypoints, keypoints1: Keypoints, targets: Targets, batch: PairBatch) -> Tensor:
@@ -212,7 +213,7 @@ def _keypoint_terms(
     location = _mean(distance, reduce_count)
     # of all ranks, not of this one
     count = distance.new_tensor(float(len(distance)))
-    mean = _ratio(reduce_count(distance.detach().sum()), count, reduce_count)
+    mean = ratio(reduce_count(distance.detach().sum()), count, reduce_count)
     repeatability = _mean(score * (distance.detach() - mean), reduce_count)
     consistency = score_loss(first, second, targets, batch)
     return location, repeatability, _mean(consistency, reduce_count)
@@ -255,10 +256,10 @@ def _depth_at(view: View, points: Tensor) -> Tensor:
 
 def _mean(values: Tensor, reduce_count: ReduceCount) -> Tensor:
     """Return this rank's share of the mean of `values` (P,) over all ranks; 0 over an empty set."""
-    return _ratio(values.sum(), values.new_tensor(float(len(values))), reduce_count)
+    return ratio(values.sum(), values.new_tensor(float(len(values))), reduce_count)
 
 
-def _ratio(total: Tensor, size: Tensor, reduce_count: ReduceCount) -> Tensor:
+def ratio(total: Tensor, size: Tensor, reduce_count: ReduceCount) -> Tensor:
     """Return a local sum over the ranks' mean of its local `size` (a count or a sum of weights, without gradient)."""
     return total / reduce_count(size).clamp(min=_LEAST_COUNT)
 
@@ -282,5 +283,6 @@ def _with_total(terms: LossTerms, config: CN) -> LossTerms:
         config.REPEATABILITY_WEIGHT * terms.repeatability,
         config.SCORE_WEIGHT * terms.score,
         config.REGULARISER_WEIGHT * terms.regulariser,
+        config.CONSENSUS_WEIGHT * terms.consensus,
     )
     return replace(terms, total=torch.stack(weighed).sum())

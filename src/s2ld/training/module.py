@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,30 +17,29 @@ from torch.optim import Optimizer
 
 from s2ld.config import CN, config_to_text
 from s2ld.errors import S2LDError
-from s2ld.evaluation.estimators import OpenCVRansac, build_homography_estimator
+from s2ld.evaluation.estimators import ESTIMATORS, build_homography_estimator
 from s2ld.models.checkpoint import CONFIG_KEY
 from s2ld.models.network import S2LD
 from s2ld.models.recomputing import save_memory
 from s2ld.training.confidences import sparse_stage
+from s2ld.training.consensus.candidates import CandidateBatch
+from s2ld.training.consensus.loss import candidate_losses, candidates_of
 from s2ld.training.ema import WeightAverage
 from s2ld.training.losses import detector_losses, matching_losses, with_teacher
 from s2ld.training.optim import RunScale, build_optimizer, build_scheduler, run_scale
+from s2ld.training.stages import frozen_modules
 from s2ld.training.targets import build_targets, select_fine
 from s2ld.training.teacher import build_teacher_head, teacher_losses
-from s2ld.training.validation import COLUMNS, NOTHING, detector_row, matcher_row, summarise
+from s2ld.training.validation import COLUMNS, NOTHING, detector_row, matcher_row, summarise, weighted_score
 from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, LossTerms, PairBatch, Prediction, Targets
 
 _LOG = logging.getLogger("pytorch_lightning.s2ld")  # whose notes the user sees
 
 RIGHT_PX = 8.0  # resized px: a predicted match farther than a cell from the truth is wrong, in the training's log
-DETECTOR_MODULES = ("backbone", "keypoint_detector")
-"""Names of the top-level modules that make up the detector."""
 
 
 class S2LDModule(pl.LightningModule):
-    """The network and how it learns.
-
-    The state dict has ``matcher.`` and, with an average, ``average.model.``, with a teacher ``teacher.``.
+    """The network and how it learns; the state dict has ``matcher.``, if any ``average.model.`` and ``teacher.``.
 
     A step whose loss, output or gradient is not finite in any process is skipped in all of them: neither weights nor
     statistics nor the average take anything from it. It counts as a step, so that schedule and data order do not shift.
@@ -70,12 +69,12 @@ class S2LDModule(pl.LightningModule):
                 module.inplace = True
         if config.TRAIN.CHECKPOINT:
             save_memory(self.matcher)
-        self._frozen = _frozen_modules(self.matcher, config.TRAIN)
+        self._frozen = frozen_modules(self.matcher, config.TRAIN)
         for module in self._frozen:
             module.requires_grad_(False)
         self.average = WeightAverage(self.matcher, config.TRAIN.EMA_DECAY) if config.TRAIN.EMA_DECAY else None
         self.teacher = build_teacher_head(config)
-        self._estimator = OpenCVRansac(config.EVAL.OPENCV_THRESHOLD, config.EVAL.OPENCV_CONFIDENCE)
+        self._estimator = ESTIMATORS["poselib"](config.EVAL)  # less of chance in it than in OpenCV's
         self._homography = build_homography_estimator(config.EVAL)
         self._table = torch.zeros(0, len(COLUMNS))
         self.train()
@@ -101,9 +100,12 @@ class S2LDModule(pl.LightningModule):
                     module.eval()
         return self
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: PairBatch | CandidateBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, NaN with a NaN gradient where it or the network's output is not finite."""
-        if self.config.TRAIN.STAGE == "detector":
+        terms: LossTerms | None
+        if isinstance(batch, CandidateBatch):
+            terms = candidate_losses(self._judge(batch), batch, self.config.LOSS, self.reduce_count)
+        elif self.config.TRAIN.STAGE == "detector":
             terms = self._detector_terms(batch)
         else:
             terms = self.matcher_terms(batch, batch_idx)
@@ -113,8 +115,7 @@ class S2LDModule(pl.LightningModule):
             self._why = f"the loss is not finite ({_pairs(batch)})"
             return self._broken_loss()
         for field in fields(terms):
-            term: Tensor | None = getattr(terms, field.name)
-            if term is not None:
+            if (term := getattr(terms, field.name)) is not None:
                 self._log(f"loss/{field.name}", term.detach(), batch, field.name == "total")
         self._log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], batch)
         return terms.total
@@ -127,8 +128,7 @@ class S2LDModule(pl.LightningModule):
 
     def matcher_terms(self, batch: PairBatch, batch_idx: int) -> LossTerms | None:
         """Return the loss terms of a batch, None where an output of the network is not finite in any process."""
-        images0, images1 = batch.view0.images, batch.view1.images
-        encoded = self.matcher.encode(images0, images1)
+        encoded = self.matcher.encode(batch.view0.images, batch.view1.images)
         if self._is_broken(encoded, batch):
             return None
         targets = build_targets(encoded, batch, self.config.TARGETS)
@@ -140,7 +140,12 @@ class S2LDModule(pl.LightningModule):
         terms = matching_losses(
             encoded, confidences, coarse, fine, targets, batch, self.config.LOSS, radius, self.reduce_count
         )
-        return self.with_teacher(terms, encoded, batch)
+        terms = self.with_teacher(terms, encoded, batch)
+        if not self._learns_consensus:
+            return terms
+        candidates = candidates_of(self.matcher, encoded, predicted, targets, batch, self.config.LOSS)
+        judged = candidate_losses(self._judge(candidates), candidates, self.config.LOSS, self.reduce_count)
+        return replace(terms, consensus=judged.consensus, total=terms.total + judged.total)
 
     def with_teacher(self, terms: LossTerms, encoded: EncodedPair, batch: PairBatch) -> LossTerms:
         """Return the terms with that of the teacher, if there is one."""
@@ -152,6 +157,16 @@ class S2LDModule(pl.LightningModule):
     def _learning(self) -> list[nn.Parameter]:
         """Return all parameters that take a gradient, of the teacher's head too."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @property
+    def _learns_consensus(self) -> bool:
+        consensus = self.matcher.consensus
+        return consensus is not None and consensus not in self._frozen
+
+    def _judge(self, batch: CandidateBatch) -> Tensor:
+        assert self.matcher.consensus is not None
+        logits: Tensor = self.matcher.consensus(batch.candidates, batch.size)
+        return logits
 
     def _detector_terms(self, batch: PairBatch) -> LossTerms | None:
         encoded = _detect(self.matcher, batch)
@@ -190,7 +205,7 @@ class S2LDModule(pl.LightningModule):
         right = (valid & (error < RIGHT_PX)).sum()
         self._log("train/precision", right / valid.sum().clamp(min=1), batch)
 
-    def _log(self, name: str, value: Any, batch: PairBatch, bar: bool = False) -> None:
+    def _log(self, name: str, value: Any, batch: PairBatch | CandidateBatch, bar: bool = False) -> None:
         self.log(name, value, batch_size=batch.size, prog_bar=bar)
 
     def _generator(self, batch_idx: int) -> torch.Generator:
@@ -246,7 +261,7 @@ class S2LDModule(pl.LightningModule):
         """AdamW and its schedule, stepped once an optimiser step."""
         train = self.config.TRAIN
         scale = self._scale or run_scale(self.config, self.trainer.world_size)
-        learners = [self.matcher] if self.teacher is None else [self.matcher, self.teacher]
+        learners = [module for module in (self.matcher, self.teacher) if module is not None]
         optimizer = build_optimizer(learners, scale.learning_rate, train.WEIGHT_DECAY)
         return {
             "optimizer": optimizer,
@@ -280,7 +295,7 @@ class S2LDModule(pl.LightningModule):
         return {"prediction": prediction}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of each source, and the mean of their scores, ``val/score``, which chooses the best one.
+        """Log the metrics of each source, and the mean of their scores by weight, ``val/score``: it chooses the best.
 
         What a score is, and so what enters, says `s2ld.training.validation`. Pairs that could not be read are left out,
         and counted in what is printed.
@@ -288,17 +303,19 @@ class S2LDModule(pl.LightningModule):
         table = self._table
         if self.trainer.world_size > 1:
             table = cast("Tensor", self.trainer.strategy.reduce(table, reduce_op="sum"))
-        scores, lines, first = [], [], 0
+        scores: list[float | None] = []
+        lines, first = [], 0
         for name, count in self._layout:
             rows = table[first : first + count]
             first += count
             rows = rows[~rows.isnan().all(dim=1)]
             missing = f" ({count - len(rows)} of {count} pairs could not be read)" if len(rows) < count else ""
             metrics = summarise(rows.cpu().numpy()) if len(rows) else {}
-            scores += [metrics["score"]] if metrics else []
+            scores.append(metrics.get("score"))
             lines.append(f"{name}{missing} " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
             self.log_dict({f"val_{name}/{key}": value for key, value in metrics.items()}, rank_zero_only=False)
-        self.log("val/score", float(np.mean(scores)), prog_bar=True)
+        weights: list[float] = self.trainer.datamodule.val_weights  # type: ignore[attr-defined]
+        self.log("val/score", weighted_score(scores, weights), prog_bar=True)
         rank_zero_info(f"step {self.global_step}: {'; '.join(lines)}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -311,7 +328,7 @@ class S2LDModule(pl.LightningModule):
         self.skipped_steps = int(checkpoint.get("skipped_steps", 0))
 
 
-def _pairs(batch: PairBatch) -> str:
+def _pairs(batch: PairBatch | CandidateBatch) -> str:
     """Return the pairs of a batch for people; generated ones have no name but that of their source."""
     named = zip(batch.sources, batch.names, strict=True)
     return "; ".join(f"{source} {' - '.join(filter(None, names))}".strip() for source, names in named)
@@ -320,18 +337,6 @@ def _pairs(batch: PairBatch) -> str:
 def _copy(sources: Iterable[Tensor], targets: Iterable[Tensor]) -> None:
     for source, target in zip(sources, targets, strict=True):
         target.copy_(source)
-
-
-def _frozen_modules(matcher: S2LD, config: CN) -> list[nn.Module]:
-    """Return the top-level modules that do not learn, by TRAIN.FREEZE and TRAIN.STAGE."""
-    children = dict(matcher.named_children())
-    unknown = [name for name in config.FREEZE if name not in children]
-    if unknown:
-        raise S2LDError(f"TRAIN.FREEZE: unknown module {unknown[0]}; the network has {', '.join(children)}")
-    if config.STAGE not in ("matcher", "detector"):
-        raise S2LDError(f"TRAIN.STAGE {config.STAGE!r} is unknown; use matcher or detector")
-    idle = [name for name in children if name not in DETECTOR_MODULES] if config.STAGE == "detector" else []
-    return [children[name] for name in dict.fromkeys([*config.FREEZE, *idle])]
 
 
 def _detect(matcher: S2LD, batch: PairBatch) -> EncodedPair:

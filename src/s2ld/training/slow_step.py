@@ -41,8 +41,9 @@ class SlowS2LDModule(S2LDModule):
     def __init__(self, config: CN) -> None:
         plain = ["TRAIN.CHANNELS_LAST", "False", "TRAIN.CHECKPOINT", "False"]
         super().__init__(build_config(overrides=plain, base=config))
-        if not isinstance(self.matcher.local_dense, LocalDenseMatching) or config.TRAIN.STAGE != "matcher":
-            raise S2LDError("the slow step is that of MODEL.FINE.TYPE transformer and TRAIN.STAGE matcher")
+        plain_network = isinstance(self.matcher.local_dense, LocalDenseMatching) and self.matcher.consensus is None
+        if not plain_network or config.TRAIN.STAGE != "matcher":
+            raise S2LDError("the slow step is of MODEL.FINE.TYPE transformer without consensus, in TRAIN.STAGE matcher")
         for module in self.matcher.modules():
             if isinstance(module, nn.ReLU | nn.LeakyReLU):
                 module.inplace = False

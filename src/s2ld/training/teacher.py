@@ -55,13 +55,13 @@ def build_teacher_head(config: CN) -> TeacherHead | None:
     """Return the head of TRAIN.TEACHER, None where it is off.
 
     Raises:
-        S2LDError: its file is missing or of another kind, or the training stage has no coarse map.
+        S2LDError: its file is missing or of another kind, or the training stage does not train the coarse map.
     """
     teacher = teacher_of(config)
     if teacher is None:
         return None
-    if config.TRAIN.STAGE == "detector":
-        raise S2LDError("TRAIN.TEACHER.FILE: the detector stage has no teacher; empty it")
+    if config.TRAIN.STAGE != "matcher":
+        raise S2LDError(f"TRAIN.TEACHER.FILE: the {config.TRAIN.STAGE} stage has no teacher; empty it")
     node = config.TRAIN.TEACHER
     coarse_dim = int(config.MODEL.BACKBONE.DIMS[-1])
     return TeacherHead(coarse_dim, int(teacher.info.dim), float(node.TEMPERATURE), int(config.TRAIN.SEED))

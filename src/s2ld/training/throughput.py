@@ -89,7 +89,7 @@ def loader_rate(config: CN, batches: int) -> float:
 def render_rate(config: CN, pairs: int, batch: int, device: torch.device) -> RenderRate:
     """Measure rendered pairs, `batch` at a time on `device`; their textures are loaded before the clock starts."""
     data, size = config.DATA, (int(config.DATA.IMAGE_SIZE[0]), int(config.DATA.IMAGE_SIZE[1]))
-    bank = TextureBank(data.PHOTOS, exclude=data.PHOTOS_EXCLUDE)
+    bank = TextureBank.of(data)
     atlas = Atlas(bank, data.SYNTHETIC.TEXTURE_SIDE, data.SYNTHETIC.TEXTURE_CACHE, device)
     rngs = [np.random.default_rng((data.SEED, index)) for index in range(batch)]
     drawn = [draw_pair(data.SYNTHETIC, len(bank), size, rng) for rng in rngs]  # as many as one batch has

@@ -1,11 +1,17 @@
 """What a validation measures: a row of numbers for each pair, metrics of all rows of a source.
 
-``val/score``, which chooses the best checkpoint, is the mean of the ``score`` of the sources (`summarise`): with depth
-(homography, synthetic, megadepth) the share of visible keypoints that find their place, wrong matches counted against
-it; without (posed_pairs) the AUC of the pose error at 10 degrees. All other metrics are for people to read.
+``val/score``, which chooses the best checkpoint, is the mean of the ``score`` of the sources by DATA.VAL_WEIGHTS.
+That of a source is the mean of what it has of (`summarise`): ``found``, the right matches among all that could be
+found, wrong ones counted against them; ``precision``; and the area of the pose or corner errors over several
+thresholds. The first two are means over thousands of matches, so that they tell two checkpoints apart where a few
+dozen poses do not, and have room left on easy pairs; the area is what matches are for. All other metrics are for
+people to read.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,27 +23,48 @@ from s2ld.evaluation.metrics import (
     AUC_THRESHOLDS,
     CORNER_THRESHOLDS,
     ENDPOINT_THRESHOLDS,
+    PRECISION_THRESHOLDS,
     REPEATABILITY_RADIUS,
     corner_auc,
     homography_error,
     pose_auc,
     pose_error_degrees,
 )
-from s2ld.training.targets import nearest_keypoint
+from s2ld.geometry.epipolar import essential, symmetric_epipolar_distance
+from s2ld.geometry.homography import apply_homography
+from s2ld.geometry.warp import inside_view
+from s2ld.training.targets import nearest_keypoint, valid_cells
 from s2ld.types import EncodedPair, PairBatch, Prediction, Targets
 
 WITHIN = tuple(f"within_{threshold:g}px" for threshold in ENDPOINT_THRESHOLDS)
-COLUMNS = ("matches", "checked", "right", *WITHIN, "covisible", "repeatability", "error", "pose", "corner")
-"""Of a pair: matches; those with a known truth; those of them that are right, and that are within so many resized px;
-cells of image 0 visible in image 1 (by depth); the share of their keypoints with a keypoint of image 1 within 3 px;
-median error of the checked matches in resized px; pose error in degrees; mean corner error of the homography in resized
-px. NaN where there is none."""
+COUNTS = ("matches", "checked", *WITHIN, "right", "wrong", "visible")
+COLUMNS = (*COUNTS, "repeatability", "error", "precision", "pose", "corner")
+"""Of a pair: matches; those whose true place is known and visible; those of them that are within so many resized px;
+right and wrong ones, and keypoints of image 0 that could be matched (`_Judged`); the share of the visible keypoints
+with a keypoint of image 1 within 3 px; median error of the checked matches in resized px; share of all matches that
+are right by the epipolar lines or the homography; pose error in degrees; mean corner error of the homography in
+resized px. NaN where there is none."""
 
 MATCH_PX = 3.0  # resized px: a match within this is right
+EPIPOLAR = PRECISION_THRESHOLDS[0]  # squared distance from the epipolar lines: a match below this is right by the pose
 DETECTOR_PX = 1.0  # resized px: a keypoint within this is the same one
 DETECTOR_REACH_PX = 16.0  # resized px: keypoints farther apart are not compared
 NOTHING = float("nan")
-SCORE_AUC = 10.0  # degrees: of the score of pairs without depth
+STRICT_AUC = (1.0, 2.0)
+"""Degrees: the score's area of pose errors is the mean of those up to these and `AUC_THRESHOLDS`: easy pairs count."""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What is known of the matches of one pair."""
+
+    right: int
+    wrong: int
+    """A match is neither where its true place is not known."""
+    visible: int
+    """Keypoints of image 0 that could be matched."""
+    precision: float
+    """Share of all matches that are right by the pose or, of a plane, by its homography; 0 without a match."""
 
 
 def matcher_row(
@@ -48,7 +75,7 @@ def matcher_row(
     homography: HomographyRansac,
     seed: int,
 ) -> Tensor:
-    """Return `COLUMNS` of one pair, float64.
+    """Return `COLUMNS` of one pair, float64. A pair of one plane has a corner error, any other a pose error.
 
     Args:
         prediction: of a batch of one pair.
@@ -59,26 +86,62 @@ def matcher_row(
         seed: of the estimators.
     """
     coarse, fine = prediction.coarse, prediction.fine
-    checked = targets.valid0[coarse.batch, coarse.cell0]
-    error = (fine.points1 - targets.warped0[coarse.batch, coarse.cell0]).norm(dim=1)[checked]
+    valid = targets.valid0[coarse.batch, coarse.cell0]
+    error = (fine.points1 - targets.warped0[coarse.batch, coarse.cell0]).norm(dim=1)
     arrays = (fine.points0, fine.points1, batch.view0.K[0], batch.view1.K[0], batch.T_0to1[0])
     points0, points1, K0, K1, truth = (array.double().cpu().numpy() for array in arrays)
-    pose = pose_error_degrees(estimator(points0, points1, K0, K1, seed), truth)
-    corner = NOTHING
-    if batch.homography is not None:
+    pose = corner = NOTHING
+    if batch.homography is None:
+        pose = pose_error_degrees(estimator(points0, points1, K0, K1, seed), truth)
+    else:
         height, width = batch.view0.images.image.shape[-2:]
         true_homography = batch.homography[0].double().cpu().numpy()
         corner = homography_error(homography(points0, points1, seed), true_homography, (width, height))
-    keypoints1 = prediction.encoded.keypoints1.points
-    return _row(len(coarse), error, MATCH_PX, keypoints1, targets, batch, pose, corner)
+    judged = _judge(prediction, targets, batch, error)
+    return _row(len(coarse), error[valid], judged, prediction.encoded, targets, batch, pose, corner)
+
+
+def _judge(prediction: Prediction, targets: Targets, batch: PairBatch, error: Tensor) -> _Judged:
+    """Judge the matches by depth where there is any, else by the homography of a plane, else by the epipolar lines.
+
+    By depth a match is wrong too if the true place of its keypoint is hidden or outside of the image, and neither right
+    nor wrong if the depth is not known. By the epipolar lines any keypoint could be matched, for none knows which.
+
+    Args:
+        prediction: of a batch of one pair.
+        targets: from its keypoints.
+        batch: that pair.
+        error: (M,) distance of each match from where depth takes its keypoint, resized px.
+    """
+    coarse, fine = prediction.coarse, prediction.fine
+    points0, points1 = fine.points0.double(), fine.points1.double()
+    keypoints = valid_cells(batch.view0)
+    if batch.homography is not None:
+        H = batch.homography[0].double()
+        agree = (apply_homography(H, points0) - points1).norm(dim=1) < MATCH_PX
+        own = prediction.encoded.keypoints0.points.double()
+        keypoints = keypoints & inside_view(apply_homography(H, own[0])[None], batch.view1)
+    else:
+        E = essential(batch.T_0to1[0].double())
+        K0, K1 = batch.view0.K[0].double(), batch.view1.K[0].double()
+        agree = symmetric_epipolar_distance(points0, points1, E, K0, K1) < EPIPOLAR
+    right, wrong, visible = agree, ~agree, keypoints
+    if bool(targets.known0.any()):
+        place = coarse.batch, coarse.cell0
+        right = targets.valid0[place] & (error < MATCH_PX)
+        wrong = targets.known0[place] & (error >= MATCH_PX)
+        visible = targets.valid0
+    precision = float(agree.double().mean()) if len(agree) else 0.0
+    return _Judged(int(right.sum()), int(wrong.sum()), int(visible.sum()), precision)
 
 
 def detector_row(encoded: EncodedPair, targets: Targets, batch: PairBatch) -> Tensor:
     """Return `COLUMNS` of one pair, float64, each keypoint of image 0 matched to the nearest of image 1."""
-    keypoints1 = encoded.keypoints1.points
-    _, distance = nearest_keypoint(targets.warped0, keypoints1.float(), batch.view1, DETECTOR_REACH_PX)
+    _, distance = nearest_keypoint(targets.warped0, encoded.keypoints1.points.float(), batch.view1, DETECTOR_REACH_PX)
     error = distance[targets.valid0]
-    return _row(int(distance.isfinite().sum()), error, DETECTOR_PX, keypoints1, targets, batch)
+    right = int((error < DETECTOR_PX).sum())
+    judged = _Judged(right, len(error) - right, len(error), NOTHING)
+    return _row(int(distance.isfinite().sum()), error, judged, encoded, targets, batch)
 
 
 def summarise(rows: NDArray[np.float64]) -> dict[str, float]:
@@ -88,13 +151,17 @@ def summarise(rows: NDArray[np.float64]) -> dict[str, float]:
     - With depth: ``median_error`` (median over the pairs of their median end-point error, resized px; exact for
       synthetic scenes and homographies), ``within_1px`` ... (share of all matches that can be checked),
       ``repeatability`` (mean over the pairs).
-    - ``auc_5`` ...: AUC of the pose error, in [0, 1]; not of a detector.
+    - ``found``: the mean over the pairs of ``right / (visible + wrong)``: 1 if every visible keypoint has found its
+      place and nothing is wrong; both silence and wrong matches cost.
+    - ``precision``: the mean over the pairs of the share of their matches whose squared symmetric epipolar distance is
+      below 1e-4, or that are within 3 px of where the homography of a plane takes them; not of a detector.
+    - ``auc_5`` ...: AUC of the pose error, in [0, 1], where pairs are not of one plane; not of a detector.
     - ``corner_auc_3`` ...: AUC of the mean corner error of the homography, in [0, 1], where all pairs show one plane.
-    - ``score``: the mean over the pairs of ``right / (covisible + wrong)``: 1 if every visible keypoint has found its
-      place and nothing is wrong; both silence and wrong matches cost. Without any depth it is ``auc_10``.
+    - ``score``: the mean of ``found``, ``precision`` and the mean area, up to `STRICT_AUC` and `AUC_THRESHOLDS` of the
+      pose error or up to `CORNER_THRESHOLDS` of the corner error, as far as they are there.
     """
     columns = dict(zip(COLUMNS, rows.T, strict=True))
-    checked, right, covisible = columns["checked"], columns["right"], columns["covisible"]
+    checked = columns["checked"]
     metrics = {"matches": float(columns["matches"].mean())}
     if np.isfinite(columns["error"]).any():
         metrics["median_error"] = float(np.nanmedian(columns["error"]))
@@ -102,40 +169,61 @@ def summarise(rows: NDArray[np.float64]) -> dict[str, float]:
         metrics |= {name: float(columns[name].sum() / checked.sum()) for name in WITHIN}
     if np.isfinite(columns["repeatability"]).any():
         metrics["repeatability"] = float(np.nanmean(columns["repeatability"]))
+    metrics["found"] = float(np.mean(columns["right"] / np.maximum(columns["visible"] + columns["wrong"], 1)))
+    parts = [metrics["found"]]
+    if np.isfinite(columns["precision"]).all():
+        metrics["precision"] = float(columns["precision"].mean())
+        parts.append(metrics["precision"])
     if not np.isnan(columns["pose"]).any():
         areas = pose_auc(columns["pose"].tolist())
         metrics |= {f"auc_{threshold:g}": area for threshold, area in zip(AUC_THRESHOLDS, areas, strict=True)}
+        parts.append(float(np.mean(areas + pose_auc(columns["pose"].tolist(), STRICT_AUC))))
     if not np.isnan(columns["corner"]).any():
         areas = corner_auc(columns["corner"].tolist())
         metrics |= {f"corner_auc_{threshold:g}": area for threshold, area in zip(CORNER_THRESHOLDS, areas, strict=True)}
-    if covisible.any():
-        metrics["score"] = float(np.mean(right / np.maximum(covisible + checked - right, 1)))
-    else:
-        metrics["score"] = metrics.get(f"auc_{SCORE_AUC:g}", 0.0)
-    return metrics
+        parts.append(float(np.mean(areas)))
+    return metrics | {"score": float(np.mean(parts))}
+
+
+def weighted_score(scores: Sequence[float | None], weights: Sequence[float]) -> float:
+    """Return the mean of the sources' scores by their weights; one without a score is left out with its weight.
+
+    Args:
+        scores: of each source, None where none of its pairs could be read.
+        weights: of each source, at least 0.
+
+    Returns:
+        The mean; NaN where no source with a weight has a score.
+    """
+    there = [(score, weight) for score, weight in zip(scores, weights, strict=True) if score is not None and weight]
+    if not there:
+        return NOTHING
+    return float(np.average([score for score, _ in there], weights=[weight for _, weight in there]))
 
 
 def _row(
     matches: int,
     error: Tensor,
-    radius: float,
-    keypoints1: Tensor,
+    judged: _Judged,
+    encoded: EncodedPair,
     targets: Targets,
     batch: PairBatch,
     pose: float = NOTHING,
     corner: float = NOTHING,
 ) -> Tensor:
-    """Put a row together; `error` are those of the checked matches, `radius` is how near a right one is."""
-    _, distance = nearest_keypoint(targets.warped0, keypoints1.float(), batch.view1, REPEATABILITY_RADIUS)
-    repeated = distance.isfinite()[targets.valid0].double()
+    """Put a row together; `error` are those of the checked matches."""
+    points1 = encoded.keypoints1.points.float()
+    _, distance = nearest_keypoint(targets.warped0, points1, batch.view1, REPEATABILITY_RADIUS)
     values = {
         "matches": matches,
         "checked": len(error),
-        "right": int((error < radius).sum()),
         **{name: int((error < limit).sum()) for name, limit in zip(WITHIN, ENDPOINT_THRESHOLDS, strict=True)},
-        "covisible": len(repeated),
-        "repeatability": float(repeated.mean()),
+        "right": judged.right,
+        "wrong": judged.wrong,
+        "visible": judged.visible,
+        "repeatability": float(distance.isfinite()[targets.valid0].double().mean()),
         "error": float(error.median()) if len(error) else NOTHING,
+        "precision": judged.precision,
         "pose": pose,
         "corner": corner,
     }

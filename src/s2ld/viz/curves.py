@@ -122,5 +122,26 @@ def draw_growth(
     return figure
 
 
+def draw_against_diagonal(x: FloatArray, y: FloatArray, share: FloatArray, label: str, title: str = "") -> Figure:
+    """Draw shares of right matches over their confidence, beside the diagonal, with the share of matches as bars.
+
+    Args:
+        x: (B,) mean confidence of each bin, in [0, 1].
+        y: (B,) share of right matches in the bin, in [0, 1].
+        share: (B,) of all matches, in [0, 1].
+        label: of the line.
+        title: drawn above.
+    """
+    figure = _figure()
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 100], color="0.7", linestyle="--", linewidth=0.8, label="a probability")
+    axes.bar(x, 100 * share, width=0.03, color="0.85", label="share of the matches")
+    axes.plot(x, 100 * y, marker="o", markersize=4, label=label)
+    axes.set(xlim=(0, 1), ylim=(0, TOP), xlabel="confidence", ylabel="right matches, %")
+    axes.set_title(title, fontsize=8, parse_math=False)
+    axes.legend(loc="upper left", fontsize=8)
+    return figure
+
+
 def _figure(rows: int = 1) -> Figure:
     return Figure(figsize=(6, 4 if rows == 1 else 2.5 * rows), dpi=120, layout="constrained")

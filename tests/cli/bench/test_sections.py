@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s2ld.cli.bench import large, many, start
+from s2ld.cli.bench import large, many, shift, start
 from s2ld.cli.bench.large import Run
 from s2ld.evaluation.outcome import Outcome
 
@@ -76,6 +76,15 @@ def test_many_notices_what_is_extracted_twice(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(many, "PairMatching", partial(many.PairMatching, limit=0))
     extractions = many.measure(1, images=3, size=(96, 64), every=2)[0]
     assert (extractions.value, extractions.holds) == (6, False)
+
+
+def test_shift_tells_what_refinement_brings() -> None:
+    without, refined = shift.measure(1, ("coffee",))
+    assert without.value is not None
+    assert refined.value is not None
+    assert refined.value < 0.5 * without.value
+    assert (without.target, refined.target) == (None, shift.LARGEST)
+    assert refined.note.count(",") == 7
 
 
 def test_start_medians(monkeypatch: pytest.MonkeyPatch) -> None:

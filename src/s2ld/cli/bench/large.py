@@ -119,7 +119,9 @@ def run_once(network: str, size: Size, threads: int) -> Run:
         encoded = model.encode(image0, image1)
         found = model.match(encoded)
         coarse = found if len(found) >= MATCHES else fixed_matches(encoded, MATCHES)
-        return len(model.refine(encoded, coarse).points0)
+        fine = model.refine(encoded, coarse)
+        model.judge(encoded, coarse, fine)
+        return len(fine.points0)
 
     seconds: list[float] = []
     with torch.inference_mode():

@@ -55,7 +55,7 @@ def measure(rounds: int, size: tuple[int, int] = SIZE, matches: int = MATCHES) -
         lite = load_model(resolve(DEFAULT))[0]
         torch.manual_seed(0)
         paper = S2LD(defaults().MODEL)
-        paper.sparse_matching.threshold = 0.0
+        paper.threshold = 0.0
         return [
             outcome
             for name, network in (("S2LD-Lite", lite), ("paper configuration", paper))

@@ -38,6 +38,7 @@ SECTIONS: Mapping[str, Section] = {
     "onnx": Section("ONNX files", "s2ld.cli.bench.onnx:measure", 3),
     "loading": Section("pairs that a loader brings", "s2ld.evaluation.training_step:measure_loading", 1),
     "training": Section("training step", "s2ld.evaluation.training_step:measure_training", 8, most_rounds=2),
+    "shift": Section("errors by shift modulo a cell", "s2ld.cli.bench.shift:measure", 1),
     "gpu": Section("on a GPU", "s2ld.evaluation.gpu_table:measure_gpu", 10),
 }
 """By name on the command line, in the order in which they are run; `PAIR` has a table and options of its own."""

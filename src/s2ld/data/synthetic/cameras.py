@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from s2ld.config import CN
+from s2ld.data.crops import JITTER, Crops, draw_scales
 from s2ld.data.synthetic.cast import Grid, cast, prepare
 from s2ld.data.synthetic.render import pixel_grid
 from s2ld.data.synthetic.scene import Array, Camera, Scene, pinhole
@@ -24,6 +26,7 @@ START = (0.4, 0.2, 0.4)  # scene units: the first camera stands within these of 
 TILT = (15.0, 10.0)  # degrees: largest turn of the first camera to the side, and up or down
 SIDEWAYS = (1.0, 0.6, 0.5)  # how a baseline spreads over x, y, z of the first camera
 AIM = (0.7, 1.8)  # the second camera looks at a point on the first one's axis at this share of the median depth ...
+NATIVE_WIDTH = 480.0  # px: width of the rendering that crops are parts of; textures have no more detail
 AIM_JITTER = 0.2  # ... shifted by a normal deviate of this share
 
 
@@ -125,6 +128,13 @@ def visible_share(scene: Scene, points: Array, cameras: Sequence[Camera], size: 
     """Return the share of `points` (P, 3) that each camera sees: inside its image, and met first by their ray."""
     if not len(points):
         return [0.0] * len(cameras)
+    return [float(share) for share in see_points(scene, points, cameras, size)[1].mean(1)]
+
+
+def see_points(
+    scene: Scene, points: Array, cameras: Sequence[Camera], size: tuple[int, int]
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return where each of C cameras sees `points` (P, 3), (C, P, 2) px, and which of them it does, (C, P)."""
     poses, K = np.stack([c.pose for c in cameras]), np.stack([c.K for c in cameras])
     local = points @ poses[:, :3, :3].transpose(0, 2, 1) + poses[:, None, :3, 3]
     z = local[..., 2]
@@ -134,4 +144,39 @@ def visible_share(scene: Scene, points: Array, cameras: Sequence[Camera], size: 
     x, y = (torch.from_numpy(np.where(inside, pixels[..., i], 0.0)).float()[:, None, :] for i in range(2))
     depth: Tensor = cast(prepare([scene] * len(cameras), cameras), Grid(x, y)).depth[:, 0]
     near = np.abs(depth.double().numpy() - z) < VISIBLE * z
-    return [float(share) for share in (inside & near).mean(1)]
+    return np.asarray(pixels, np.float64), np.asarray(inside & near, np.bool_)
+
+
+def draw_crops(
+    scene: Scene, cameras: tuple[Camera, Camera], size: tuple[int, int], crops: Crops, rng: np.random.Generator
+) -> tuple[Camera, Camera]:
+    """Return the cameras of crops, `size` px, of larger renderings (`NATIVE_WIDTH`), around a point that both see.
+
+    Cameras that see no point in common are returned as they are.
+    """
+    world = known_points(scene, cameras[0], size).world
+    if not len(world):
+        return cameras
+    pixels, seen = see_points(scene, world, cameras, size)
+    both = np.flatnonzero(seen.all(0))
+    if not len(both):
+        return cameras
+    point = int(rng.choice(both))
+    whole = NATIVE_WIDTH / size[0]
+    scales = draw_scales(crops, [whole, whole], rng)
+    first, second = (
+        _crop(camera, pixels[number, point], whole / scales[number], size, rng) for number, camera in enumerate(cameras)
+    )
+    return first, second
+
+
+def _crop(camera: Camera, point: Array, factor: float, size: tuple[int, int], rng: np.random.Generator) -> Camera:
+    """Return the camera that sees the part of an image around `point` px, enlarged by `factor` to the same size."""
+    sides = np.array(size, np.float64) / factor
+    shift = 0.5 + rng.uniform(-JITTER, JITTER, 2)
+    corner = np.clip(point + 0.5 - shift * sides, 0.0, np.maximum(size - sides, 0.0))  # from the outer edge of pixel 0
+    K = camera.K.copy()
+    K[:2, 2] += 0.5 - corner
+    K[:2] *= factor
+    K[:2, 2] -= 0.5
+    return Camera(K, camera.pose)

@@ -52,7 +52,7 @@ def write_megadepth(folder: str | Path, config: CN, seed: int, scenes: int, view
     if views < 2 or scenes < 1:
         raise S2LDError(f"{scenes} scenes of {views} views: at least one scene and two views are needed for a pair")
     root = Path(folder)
-    bank = TextureBank(config.PHOTOS, exclude=config.PHOTOS_EXCLUDE)
+    bank = TextureBank.of(config)
     atlas = Atlas(bank, config.SYNTHETIC.TEXTURE_SIDE, config.SYNTHETIC.TEXTURE_CACHE)
     written = []
     for number in range(scenes):

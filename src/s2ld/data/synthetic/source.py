@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from s2ld.config import CN
+from s2ld.data.crops import crops_of, is_crop
 from s2ld.data.images import UInt8Image
-from s2ld.data.photometric import augment
+from s2ld.data.photometric import change_view
 from s2ld.data.sample import PairSample, ViewSample
-from s2ld.data.synthetic.cameras import draw_first, draw_second
+from s2ld.data.synthetic.cameras import draw_crops, draw_first, draw_second
 from s2ld.data.synthetic.draw import draw_scene
 from s2ld.data.synthetic.render import Atlas, Rendered, render_views
 from s2ld.data.synthetic.scene import Camera, Scene
 from s2ld.data.textures import TextureBank
+from s2ld.data.viewpoint import viewpoint_change
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,20 @@ class SyntheticPairs:
         config: the DATA node.
         seed: of the whole source.
         length: number of pairs it claims to have.
+        train: a share of the pairs are crops (CROP).
+        unseen: textures are the photographs that are held out from training (DATA.PHOTOS_HELD_OUT).
 
     Raises:
         S2LDError: DATA.PHOTOS has no photographs.
     """
 
-    def __init__(self, config: CN, seed: int, length: int) -> None:
+    def __init__(self, config: CN, seed: int, length: int, train: bool = False, unseen: bool = False) -> None:
+        self._crops = crops_of(config) if train else None
         self._config = config
         self._seed = seed
         self._length = length
         self._size: tuple[int, int] = (config.IMAGE_SIZE[0], config.IMAGE_SIZE[1])
-        self._bank = TextureBank(config.PHOTOS, exclude=config.PHOTOS_EXCLUDE)
+        self._bank = TextureBank.of(config, unseen=unseen)
         self._atlas = Atlas(self._bank, config.SYNTHETIC.TEXTURE_SIDE, config.SYNTHETIC.TEXTURE_CACHE)
 
     def __len__(self) -> int:
@@ -91,17 +97,22 @@ class SyntheticPairs:
             raise IndexError(f"pair {index} of {self._length}")
         rng = self.rng(index)
         pair = draw_pair(self._config.SYNTHETIC, len(self._bank), self._size, rng)
+        if self._crops is not None and is_crop(self._crops, rng):
+            cameras = draw_crops(pair.scene, (pair.camera0, pair.camera1), self._size, self._crops, rng)
+            pair = replace(pair, camera0=cameras[0], camera1=cameras[1])
         rendered = render_pairs([pair], self._atlas, self._size, self._config.SYNTHETIC.SUPERSAMPLE)
+        relative = torch.from_numpy(pair.camera1.pose @ np.linalg.inv(pair.camera0.pose)).float()
+        K0, K1 = (torch.from_numpy(camera.K).float() for camera in (pair.camera0, pair.camera1))
+        change = viewpoint_change(rendered[0].depth[0], K0, K1, relative)
         views = [
-            self._view(side, camera, f"synthetic/{self._seed}/{index}/{number}", rng)
-            for number, (side, camera) in enumerate(zip(rendered, (pair.camera0, pair.camera1), strict=True))
+            self._view(side, K, f"synthetic/{self._seed}/{index}/{number}", rng, change)
+            for number, (side, K) in enumerate(zip(rendered, (K0, K1), strict=True))
         ]
-        relative = pair.camera1.pose @ np.linalg.inv(pair.camera0.pose)
-        return PairSample(views[0], views[1], torch.from_numpy(relative).float(), "synthetic")
+        return PairSample(views[0], views[1], relative, "synthetic")
 
-    def _view(self, side: Rendered, camera: Camera, name: str, rng: np.random.Generator) -> ViewSample:
+    def _view(self, side: Rendered, K: Tensor, name: str, rng: np.random.Generator, change: float) -> ViewSample:
         image: UInt8Image = side.image[0].numpy()
-        grey = torch.from_numpy(augment(image, self._config.PHOTOMETRIC, rng))
+        grey, depth = change_view(image, side.depth[0].numpy(), self._config.PHOTOMETRIC, rng, change)
         return ViewSample(
-            grey[None].float() / 255.0, torch.from_numpy(camera.K).float(), side.depth[0], (1.0, 1.0), name
+            torch.from_numpy(grey)[None].float() / 255.0, K, torch.from_numpy(depth).float(), (1.0, 1.0), name
         )
