@@ -334,7 +334,7 @@ class Matches:
     points1: FloatArray
     """(M, 2) float32 image px of image 1."""
     confidence: FloatArray
-    """(M,) float32 in [0, 1], confidence of the sparse match."""
+    """(M,) float32 in [0, 1], confidence of the sparse match; of a consensus, probability that it is right."""
     score: FloatArray
     """(M,) float32 in [0, 1], repeatability score of keypoint 0."""
     descriptors0: FloatArray | None = None

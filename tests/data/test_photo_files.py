@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from s2ld.data.index import SceneIndex, read_index, write_index
-from s2ld.data.megadepth import MegaDepthPairs, _Rescaled
+from s2ld.data.megadepth import MegaDepthPairs
+from s2ld.data.photo_cache import RescaledImages
 from s2ld.data.photo_files import PROBLEMS, UnreadableError, photo_files, read_depth, read_photo
 from s2ld.data.sample import PairSample
 from s2ld.geometry.camera import project, unproject
@@ -179,7 +180,7 @@ def test_rounding_of_a_resized_side_is_no_other_shape(
 
 
 def test_warnings_count_each_image_once_at_powers_of_ten() -> None:
-    rescaled = _Rescaled([3, 40])
+    rescaled = RescaledImages([3, 40])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):

@@ -114,6 +114,13 @@ def test_network_matcher_is_the_network_with_the_overrides(weight: Path) -> None
     assert "THRESHOLD: 0.0" in matcher.model
 
 
+def test_network_matcher_tells_of_its_consensus(tmp_path: Path) -> None:
+    config = build_config(overrides=["MODEL.CONSENSUS.ENABLED", "True", "MODEL.MATCH.THRESHOLD", "0.4"])
+    save_weights(tmp_path / "judging.safetensors", S2LD(config.MODEL), config)
+    settings = NetworkMatcher("ours", tmp_path / "judging.safetensors", CPU).settings
+    assert settings == "confidence above 0.4, border 2 cells, by a consensus of at most 2000 candidates"
+
+
 def test_network_matcher_in_reduced_precision_says_so(weight: Path) -> None:
     exact, reduced = (
         NetworkMatcher("ours", weight, CPU, ["MODEL.MATCH.THRESHOLD", "0.0"], precision)

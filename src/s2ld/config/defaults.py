@@ -51,7 +51,7 @@ def _model() -> CN:
     c.FINE.HEADS = 8  # transformer
     c.FINE.ATTENTION = "linear"  # transformer: linear | full
     c.CONSENSUS = CN()
-    c.CONSENSUS.ENABLED = False  # candidates judge each other; MATCH.THRESHOLD then cuts the probability of being right
+    c.CONSENSUS.ENABLED = False  # judge all candidates: MATCH.THRESHOLD cuts that probability, FINE.THRESHOLD nothing
     c.CONSENSUS.FLOOR = 0.003  # smallest coarse confidence of a candidate
     c.CONSENSUS.CANDIDATES = 2000  # of a pair at most, the most confident ones
     c.CONSENSUS.NEIGHBOURS = 12  # nearest candidates that each one hears, in either image

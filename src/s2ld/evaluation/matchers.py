@@ -111,7 +111,9 @@ class NetworkMatcher:
         """See `PairMatcher`."""
         config = self.network.config
         text = f"confidence above {config.MATCH.THRESHOLD:g}, border {config.MATCH.BORDER} cells"
-        if config.FINE.THRESHOLD > 0:
+        if config.CONSENSUS.ENABLED:
+            text += f", by a consensus of at most {config.CONSENSUS.CANDIDATES} candidates"
+        elif config.FINE.THRESHOLD > 0:
             text += f", probability of being right above {config.FINE.THRESHOLD:g}"
         text += ", score filter" if config.SCORE_FILTER.ENABLED else ""
         return text + (", photometric refinement" if config.REFINEMENT.ENABLED else "") + self._reduced
