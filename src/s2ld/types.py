@@ -309,8 +309,7 @@ class LossTerms(Movable):
     score: Tensor
     regulariser: Tensor
     consensus: Tensor
-    teacher: Tensor | None = None
-    """None without a teacher."""
+    teacher: Tensor
 
 
 @dataclass(frozen=True)

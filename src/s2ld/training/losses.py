@@ -87,6 +87,7 @@ def matching_losses(
             score=score,
             regulariser=_mean(regulariser, reduce_count),
             consensus=zero,
+            teacher=zero,
         )
     return _with_total(terms, config)
 
@@ -104,7 +105,7 @@ def detector_losses(
         )
         corner = _corner_term(encoded, batch, reduce_count)
     zero = torch.zeros_like(location)
-    terms = LossTerms(zero, zero, zero, zero, zero, location, corner, repeatability, score, zero, zero)
+    terms = LossTerms(zero, zero, zero, zero, zero, location, corner, repeatability, score, zero, zero, zero)
     return _with_total(terms, config)
 
 

@@ -115,8 +115,7 @@ class S2LDModule(pl.LightningModule):
             self._why = f"the loss is not finite ({_pairs(batch)})"
             return self._broken_loss()
         for field in fields(terms):
-            if (term := getattr(terms, field.name)) is not None:
-                self._log(f"loss/{field.name}", term.detach(), batch, field.name == "total")
+            self._log(f"loss/{field.name}", getattr(terms, field.name).detach(), batch, field.name == "total")
         self._log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], batch)
         return terms.total
 
