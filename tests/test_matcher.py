@@ -302,6 +302,13 @@ def test_options_out_of_range(options: dict[str, Any], words: str) -> None:
         fixed(**options)
 
 
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_is_what_pays(monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str) -> None:
+    monkeypatch.setattr("s2ld.models.precision.bfloat16_support", lambda device: (supported, device.type))
+    assert fixed(precision="auto").precision == expected
+    assert fixed().precision == "fp32"
+
+
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.jpg"
     path.write_bytes(b"\xff\xd8\xff\xe0 not much of a photograph")

@@ -8,5 +8,5 @@ python train.py \
   configs/s2ld/outdoor/s2ld_kp_ds_dense.yaml \
   --output logs/outdoor-ds-e2e \
   --accelerator gpu --devices 2 \
-  DATA.BATCH_SIZE 1 DATA.WORKERS 4 TRAIN.PRECISION bf16-mixed \
+  DATA.BATCH_SIZE 1 DATA.WORKERS 4 TRAIN.PRECISION auto \
   "$@"

@@ -83,6 +83,18 @@ def test_two_images(photos: Path, weights: str, capsys: pytest.CaptureFixture[st
     assert picture.shape[1] > 640 + 300
 
 
+def test_turned_images_and_their_folder(photos: Path, weights: str) -> None:
+    turned = cv2.rotate(cv2.imread(str(photos / "a/1.png")), cv2.ROTATE_90_CLOCKWISE)
+    cv2.imwrite(str(photos / "a/2.png"), turned)
+    assert run(photos, weights, "--image-dir", str(photos / "a"), "--rotation", "auto") == 0
+    assert written(photos) == files_of("1-2", "1-3", "2-3")
+    assert run(photos, weights, str(photos / "a/1.png"), str(photos / "a/1.png")) == 0
+    with np.load(photos / "out/1-2.npz") as after, np.load(photos / "out/1-1.npz") as before:
+        assert len(before["points1"]) > 50
+        x, y = before["points1"].T
+        assert np.allclose(after["points1"], np.stack([95 - y, x], 1), atol=1e-3)
+
+
 def test_no_match_is_no_error(photos: Path, weights: str) -> None:
     assert run(photos, weights, str(photos / "a/1.png"), str(photos / "b/1.jpg"), "--threshold", "0.9999") == 0
     assert (photos / "out/1-1.csv").read_text().splitlines() == ["x0,y0,x1,y1,confidence,score"]
@@ -232,6 +244,7 @@ BAD = [
     (["a/1.png", "b/1.jpg", "--resize", "1", "2", "3"], "one or two numbers"),
     (["a/1.png", "b/1.jpg", "--resize", "0"], "at least 8"),
     (["a/1.png", "b/1.jpg", "--resize", "64", "--fast"], "give size (--resize WIDTH HEIGHT)"),
+    (["a/1.png", "b/1.jpg", "--resize", "64", "64", "--fast", "--rotation", "auto"], "leave out one of them"),
     (["a/1.png", "b/1.jpg", "--output", "a/notes.txt"], "cannot create this output folder"),
     (["a/1.png", "b/1.jpg", "--weight", "./weights/s2ld-e2e-inference.pt"], "drive.google.com"),
     (["a/1.png", "b/1.jpg", "--weight", "a/notes.txt"], "notes.txt"),

@@ -117,7 +117,7 @@ def test_its_phases_train_the_released_network_at_a_rate_that_only_falls(tmp_pat
         scale, released = run_scale(config, 1), defaults()
         released.MODEL.POSITION.LONG_SIDE = 80
         assert config.MODEL == released.MODEL
-        assert (config.TRAIN.SEED, config.TRAIN.PRECISION, arguments.resume) == (1, "bf16-mixed", "auto")
+        assert (config.TRAIN.SEED, config.TRAIN.PRECISION, arguments.resume) == (1, "auto", "auto")
         factor = schedule_factor(config.TRAIN, scale)
         rates += [scale.learning_rate, scale.learning_rate * factor(scale.total_steps)]
     assert rates == pytest.approx([2e-3, 1e-3, 1e-3, 5e-4, 5e-4, 5e-6])

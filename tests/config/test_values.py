@@ -79,7 +79,7 @@ BAD = [
     ("TRAIN.CANONICAL_LR", "fast", "a number"),
     ("TRAIN.CANONICAL_LR", "1" + "0" * 400, "a number"),
     ("TRAIN.MAX_STEPS", "0", "at least 1"),
-    ("TRAIN.PRECISION", "half", "use 32-true or bf16-mixed or 16-mixed"),
+    ("TRAIN.PRECISION", "half", "use auto or 32-true or bf16-mixed or 16-mixed"),
     ("TRAIN.FREEZE_BATCHNORM", "1", "True or False"),
     ("TRAIN.FREEZE", "backbone", "a list such as"),
     ("TRAIN.FREEZE", "[1]", "a text"),

@@ -14,6 +14,7 @@ import pytest
 from PIL import ExifTags, Image
 from rendered_places import SIDE, write_two_places
 
+from s2ld.cli.match_folder import build_parser, folder_settings, identity_settings
 from s2ld.errors import S2LDError
 from s2ld.sfm import folder as folder_module
 from s2ld.sfm.folder import MatcherSettings, MatchJournal, match_pairs
@@ -234,6 +235,15 @@ def test_bad_input_is_one_line(photos: Path, tmp_path: Path, monkeypatch: pytest
         usable_photos(photos, photos / "out", progress=False)
     with pytest.raises(S2LDError, match="at least one partner"):
         match_folder(photos, tmp_path / "out", replace(SETTINGS, pairs="sequential", neighbours=0))
+
+
+@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_what_is_written_names_the_precision_that_was_chosen(
+    monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
+) -> None:
+    monkeypatch.setattr("s2ld.models.precision.bfloat16_support", lambda device: (supported, device.type))
+    args = build_parser().parse_args(["photos", "out", "--precision", "auto"])
+    assert folder_settings(args, identity_settings(args)).matcher.precision == expected
 
 
 def test_without_pycolmap_hlocs_files_are_written(

@@ -18,6 +18,7 @@ from s2ld.data.datamodule import PREFETCH
 from s2ld.data.mixture import ReadyPairs
 from s2ld.data.sources import build_mixture
 from s2ld.errors import S2LDError
+from s2ld.training.precision import run_precision
 from s2ld.training.throughput import (
     WARMUP_STEPS,
     RenderRate,
@@ -112,13 +113,14 @@ def _announce(what: str) -> None:
 
 def protocol(config: CN, arguments: argparse.Namespace, device: torch.device) -> list[str]:
     """Return what the numbers depend on, a line each."""
-    data, train = config.DATA, config.TRAIN
+    data = config.DATA
+    precision, _ = run_precision(config.TRAIN.PRECISION, "gpu" if device.type == "cuda" else "cpu")
     shares = ", ".join(f"{name} {share:g}" for name, share in zip(data.TRAIN_SOURCES, data.TRAIN_WEIGHTS, strict=True))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return [
         f"machine: {os.cpu_count()} cores, training on {where}, {torch.get_num_threads()} thread(s) of the trainer, "
         f"PyTorch {torch.__version__}",
-        f"images {data.IMAGE_SIZE[0]}x{data.IMAGE_SIZE[1]} px, {data.BATCH_SIZE} pairs a batch, {train.PRECISION}, "
+        f"images {data.IMAGE_SIZE[0]}x{data.IMAGE_SIZE[1]} px, {data.BATCH_SIZE} pairs a batch, {precision}, "
         f"backbone {config.MODEL.BACKBONE.TYPE} with random weights",
         f"source: one process and thread, {arguments.pairs} pairs from nothing (cold), the same again (cached)",
         f"loader: {shares}; {data.WORKERS} process(es), {arguments.batches} batches from cold sources after the first "

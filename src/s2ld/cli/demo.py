@@ -48,12 +48,19 @@ def build_parser() -> argparse.ArgumentParser:
         help="one number: longer side; two: width and height; -1: keep the size (default: 640)",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: faster (default: fp32)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "auto"), default="fp32",
+        help="bf16: faster where the processor has bfloat16; auto: bf16 there, else fp32 (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--fast",
         action="store_true",
         help="with --resize W H: compile for this size first, for a thousand pairs or more",
     )
+    parser.add_argument(
+        "--rotation", choices=("none", "auto"), default="none",
+        help="auto: try quarter turns of image 1, for about a third more time (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--threshold", type=float, help="confidence a match must exceed (default: the weights' own)")
     parser.add_argument("--output", type=Path, default=Path("out"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--estimate", choices=("homography", "essential"), help="fit a model and mark its inliers")
@@ -126,7 +133,9 @@ def _build_matcher(args: argparse.Namespace) -> Matcher:
 
     one = args.resize[0] if args.resize and len(args.resize) == 1 else None
     two = (args.resize[0], args.resize[1]) if args.resize and len(args.resize) == 2 else None
-    matcher = Matcher.from_pretrained(args.weight, args.threshold, one, args.device, two, args.precision, args.fast)
+    matcher = Matcher.from_pretrained(
+        args.weight, args.threshold, one, args.device, two, args.precision, args.fast, args.rotation
+    )
     make_folder(args.output)
     return matcher
 

@@ -20,7 +20,7 @@ class PairMatching:
     """Matches pairs of a list in turn, and keeps the features of images that are in several of them.
 
     Beyond `limit` bytes, or a quarter of the available memory, those used least recently are given up, and computed
-    again if they are needed.
+    again if they are needed. A matcher with rotation "auto" gets both images of each pair, and nothing is kept.
     """
 
     def __init__(self, matcher: Matcher, pairs: Sequence[PathPair], limit: int = CACHE_BYTES) -> None:
@@ -32,7 +32,7 @@ class PairMatching:
 
     def __call__(self, paths: PathPair, image0: UInt8Image, image1: UInt8Image) -> Matches:
         """Match the two images that were read from `paths`; raises `S2LDError` as `Matcher` does."""
-        if not self._repeated.intersection(paths):
+        if self.matcher.rotation != "none" or not self._repeated.intersection(paths):
             return self.matcher(image0, image1)
         self.matcher.check_memory(image0.shape[1::-1], image1.shape[1::-1])
         return self.matcher.match(self._extract(paths[0], image0), self._extract(paths[1], image1))

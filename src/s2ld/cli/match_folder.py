@@ -54,7 +54,10 @@ def add_matching_options(parser: argparse.ArgumentParser) -> None:
         "--resize", type=int, default=800, metavar="PX", help="longer side, -1: keep the size (default: %(default)s)"
     )
     parser.add_argument("--threshold", type=float, help="confidence a match must exceed (default: the weights' own)")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: faster (default: fp32)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "auto"), default="fp32",
+        help="bf16: faster where the processor has bfloat16; auto: bf16 there, else fp32 (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, on a CPU (default: %(default)s)")
     parser.add_argument(
@@ -88,12 +91,16 @@ def add_identity_options(parser: argparse.ArgumentParser) -> None:
 def folder_settings(args: argparse.Namespace, identity: IdentitySettings) -> FolderSettings:
     """Return what the options of `add_matching_options` say; raises `S2LDError` for those out of range."""
     from s2ld.errors import S2LDError
+    from s2ld.matcher import choose_device
+    from s2ld.models.precision import resolve_precision
     from s2ld.sfm.folder import MatcherSettings
     from s2ld.sfm.match_folder import FolderSettings
 
     if args.jobs < 1:
         raise S2LDError(f"--jobs must be at least 1, not {args.jobs}")
-    matcher = MatcherSettings(args.weight, args.resize, args.threshold, args.precision, args.device)
+    # what is written tells what was computed: another machine may choose otherwise
+    precision = resolve_precision(args.precision, choose_device(args.device))
+    matcher = MatcherSettings(args.weight, args.resize, args.threshold, precision, args.device)
     shared = not args.camera_per_photo
     return FolderSettings(args.pairs, args.neighbours, matcher, identity, shared, args.jobs, args.seed)
 

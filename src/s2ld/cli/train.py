@@ -30,6 +30,7 @@ from s2ld.training.consensus.making import candidate_data
 from s2ld.training.consensus.source import CachedCandidates, cache_path
 from s2ld.training.module import S2LDModule
 from s2ld.training.optim import Place, RunScale, run_scale
+from s2ld.training.precision import run_precision
 from s2ld.training.processes import (
     TIMEOUT,
     check_slurm,
@@ -134,7 +135,9 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
     trainer = build_trainer(config, scale, output, arguments, devices)
     if candidates is not None:
         trainer.callbacks.append(HeldOutCandidates(candidates))  # type: ignore[attr-defined]
-    rank_zero_info(f"{scale}; {world} process(es) on {trainer.accelerator.__class__.__name__}; to {output}")
+    _, precision = run_precision(config.TRAIN.PRECISION, arguments.accelerator)
+    where = f"{world} process(es) on {trainer.accelerator.__class__.__name__}"
+    rank_zero_info(f"{scale}; {where}; {precision}; to {output}")
     if checkpoint is not None:
         check_resumable(checkpoint, module)
         _say_place(place, scale)
@@ -230,7 +233,7 @@ def build_trainer(config: CN, scale: RunScale, output: Path, arguments: argparse
         # PyTorch has it for GPUs only; on CPUs each process normalises by its own batch, and the first one's running
         # statistics are what DDP hands to all at each step, what is validated and what is saved
         sync_batchnorm=distributed and uses_cuda(arguments.accelerator) and not train_config.FREEZE_BATCHNORM,
-        precision=train_config.PRECISION,
+        precision=run_precision(train_config.PRECISION, arguments.accelerator)[0],  # type: ignore[arg-type]
         accumulate_grad_batches=train_config.ACCUMULATE,
         gradient_clip_val=train_config.GRAD_CLIP,
         val_check_interval=train_config.VALIDATE_EVERY * train_config.ACCUMULATE,

@@ -98,7 +98,7 @@ def _train() -> CN:
     c.MAX_BAD_STEPS = 20  # steps in a row that are skipped, since loss or gradient is not finite, before the run stops
     c.ACCUMULATE = 1  # batches an optimiser step
     c.EMA_DECAY = 0.999  # of the averaged weights that are validated and shipped; 0 switches it off
-    c.PRECISION = "32-true"  # Lightning's name: 32-true | bf16-mixed | 16-mixed
+    c.PRECISION = "32-true"  # 32-true | bf16-mixed | 16-mixed (Lightning) | auto: bf16-mixed if it pays here
     c.CHANNELS_LAST = True  # memory format of images and convolutions
     c.CHECKPOINT = False  # all but the largest products runs again on the way back: less memory, more time
     c.CHECKPOINT_EVERY = 1000  # optimiser steps

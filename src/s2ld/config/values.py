@@ -176,7 +176,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "DATA.HPATCHES.SUBSET": ("all", "illumination", "viewpoint"),
     "DATA.MEGADEPTH.LAYOUT": ("undistorted_sfm", "megadepth_v1", "glue_factory"),
     "DATA.MEGADEPTH.PRINCIPAL_POINT": ("integer", "half"),
-    "TRAIN.PRECISION": ("32-true", "bf16-mixed", "16-mixed"),
+    "TRAIN.PRECISION": ("auto", "32-true", "bf16-mixed", "16-mixed"),
     "DATA.ON_BAD_PAIR": ("skip", "stop"),
     "EVAL.ESTIMATORS": ("opencv", "opencv_corrected", "magsac", "poselib"),
     "EVAL.THRESHOLD_UNIT": ("resized", "image"),

@@ -13,11 +13,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from s2ld.config import CN
-from s2ld.errors import S2LDError
 from s2ld.models.detector import CELL
+from s2ld.models.precision import resolve_precision
 
-PRECISIONS = ("fp32", "bf16")
-"""Of convolutions and linear layers."""
 Module = TypeVar("Module", bound=nn.Module)
 FIXED_BYTES = 2**27  # measured: code that oneDNN makes, and windows of the matches that are refined at a time
 FINE_MAPS = 6.5  # measured: what is alive at the peak beside that, in float32 fine maps of the image that passes
@@ -39,7 +37,7 @@ def for_inference(model: Module) -> Module:
 
 
 def computing_in(precision: str, device: torch.device) -> torch.autocast:
-    """Return the context in which a network computes in a precision of `PRECISIONS`.
+    """Return the context in which a network computes in a precision of `s2ld.models.precision.PRECISIONS`.
 
     In "bf16" convolutions, linear layers and features are bfloat16 (8 bits of mantissa); keypoints, linear attention,
     confidences and the refinement stay float32, and weights as they are.
@@ -47,9 +45,7 @@ def computing_in(precision: str, device: torch.device) -> torch.autocast:
     Raises:
         S2LDError: there is no such precision.
     """
-    if precision not in PRECISIONS:
-        raise S2LDError(f"precision is {precision!r}; use {' or '.join(PRECISIONS)}")
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=resolve_precision(precision, device) == "bf16")
 
 
 def memory_needed(config: CN, cells: Sequence[int]) -> int:

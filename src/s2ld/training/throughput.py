@@ -22,6 +22,7 @@ from s2ld.data.synthetic.source import draw_pair, render_pairs
 from s2ld.data.textures import TextureBank
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.training.module import S2LDModule
+from s2ld.training.precision import run_precision
 from s2ld.training.quiet import quiet_lightning
 
 WARMUP_STEPS = 2  # training steps that are not counted: memory is allocated and kernels are chosen in them
@@ -130,7 +131,7 @@ def training_rate(config: CN, steps: int, accelerator: str, source: PairSource |
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=1,
-            precision=config.TRAIN.PRECISION,
+            precision=run_precision(config.TRAIN.PRECISION, accelerator)[0],  # type: ignore[arg-type]
             gradient_clip_val=config.TRAIN.GRAD_CLIP,
             max_steps=clock.skip + steps,
             max_epochs=-1,

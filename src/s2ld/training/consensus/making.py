@@ -23,10 +23,12 @@ from s2ld.errors import S2LDError
 from s2ld.models.consensus import gather_candidates
 from s2ld.models.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
+from s2ld.models.precision import resolve_precision
 from s2ld.training.consensus.cache import Header, complete_cache
 from s2ld.training.consensus.candidates import CandidatePair, Size, collate_candidates
 from s2ld.training.consensus.labels import candidate_errors
 from s2ld.training.consensus.source import CachedCandidates
+from s2ld.training.precision import AUTO
 from s2ld.training.targets import build_targets
 from s2ld.types import PairBatch, View
 
@@ -110,7 +112,8 @@ def make_pairs(network: S2LD, config: CN, device: torch.device, first: int) -> I
     """Yield the candidates of the training pairs from number `first` on, at inference speed, with a progress bar."""
     pairs = int(config.TRAIN.CANDIDATES.PAIRS)
     fast = for_inference(network).to(device)
-    precision = "bf16" if config.TRAIN.PRECISION.startswith("bf16") else "fp32"
+    name = config.TRAIN.PRECISION
+    precision = resolve_precision("auto", device) if name == AUTO else "bf16" if name.startswith("bf16") else "fp32"
     loader = pair_loader(build_mixture(config), config, sampler=range(first, pairs), batch_size=1)
     for batch in tqdm(loader, desc="candidates", unit="pair", initial=first, total=pairs):
         yield _candidates_of(fast, batch.to(device), config, precision)
