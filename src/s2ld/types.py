@@ -77,6 +77,23 @@ class ImageBatch(Movable):
 
 
 @dataclass(frozen=True)
+class TeacherPoints(Rows):
+    """Points of a side of which a teacher has described the clean photograph; K of the whole batch together."""
+
+    batch: Tensor
+    """(K,) int64, pair in the batch."""
+    points: Tensor
+    """(K, 2) resized px, where the view shows them."""
+    descriptors: Tensor
+    """(K, D) float32, of length 1."""
+    label: Tensor
+    """(K,) int64, the same for the same point of the same photograph only."""
+
+    def __len__(self) -> int:
+        return self.batch.shape[0]
+
+
+@dataclass(frozen=True)
 class View(Movable):
     """One side of a batch of pairs with all that is known of it."""
 
@@ -87,6 +104,8 @@ class View(Movable):
     """(N, 3, 3) intrinsics in resized px, pixel centres at integers."""
     depth: Tensor | None = None
     """(N, H, W) z in the camera frame at the resized pixels, scale-free; 0 is unknown. None when there is none."""
+    teacher: TeacherPoints | None = None
+    """Of the views of photographs that a teacher has described; None when no pair has any."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +309,7 @@ class LossTerms(Movable):
     score: Tensor
     regulariser: Tensor
     consensus: Tensor
+    teacher: Tensor
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from s2ld.training.checkpoints import BEST, LAST, Checkpoints, WholeFileIO, chec
 from s2ld.training.consensus.held_out import HeldOutCandidates
 from s2ld.training.consensus.making import candidate_data
 from s2ld.training.consensus.source import CachedCandidates, cache_path
-from s2ld.training.module import DETECTOR_MODULES, S2LDModule
+from s2ld.training.module import S2LDModule
 from s2ld.training.optim import Place, RunScale, run_scale
 from s2ld.training.precision import run_precision
 from s2ld.training.processes import (
@@ -41,6 +41,7 @@ from s2ld.training.processes import (
     uses_cuda,
 )
 from s2ld.training.skipped import SkippedPairs
+from s2ld.training.stages import DETECTOR_MODULES
 
 WEIGHTS = "s2ld.safetensors"
 """Name of the exported weights in the output folder."""

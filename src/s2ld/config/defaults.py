@@ -113,6 +113,11 @@ def _train() -> CN:
     c.CANDIDATES.MIXED = 0.1  # largest share of the right ones that are made wrong: scattered, or a cluster as a whole
     c.CANDIDATES.TURN = 20.0  # sigma of the angle by which the points of each image are turned, degrees
     c.CANDIDATES.SCALE = 1.4  # by which the points of each image are scaled at most, either way
+    c.TEACHER = CN()  # the coarse map must find what another network says of the clean photographs (homography, light)
+    c.TEACHER.FILE = ""  # its descriptors, by scripts/teacher_descriptors.py on their folders; empty: no teacher
+    c.TEACHER.WEIGHT = 0.25  # of its loss
+    c.TEACHER.POINTS = 128  # most points a view
+    c.TEACHER.TEMPERATURE = 0.07  # the cosines are divided by it at the start; it is learnt
     return c
 
 

@@ -7,6 +7,7 @@ show it from one viewpoint, pixel by pixel: ``{set: {place: [file, ...]}}``. All
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from s2ld.config import CN
 from s2ld.data.images import UInt8Image, to_grey
 from s2ld.data.sample import PairSample
+from s2ld.data.teacher import TeacherFile
 from s2ld.data.textures import TextureBank
 from s2ld.data.wall_views import Wall, draw_wall_cameras, see_wall
 from s2ld.errors import S2LDError
@@ -51,18 +53,29 @@ class LightPairs:
     views further (DATA.PHOTOMETRIC); the other splits go through the held-out places in turn and keep the light as it
     is. What has no texture in either photograph (burnt out, black) has unknown depth.
 
+    A teacher's points are those of the place's clearest photograph in all of its pairs, whichever light they show: so a
+    point has one label and one descriptor in every light.
+
     Args:
         config: the DATA node (IMAGE_SIZE, LIGHT, HOMOGRAPHY, PHOTOMETRIC).
         split: train: the places that are not held out; val and test: those that are.
         seed: of the source.
         length: number of pairs.
+        teacher: what another network says of the photographs, to be in the samples; it changes nothing else in them.
 
     Raises:
-        S2LDError: what `read_places` says, or no place is left; `__getitem__`: a photograph cannot be read, or the
-            photographs of a place are of unlike sizes.
+        S2LDError: what `read_places` says, no place is left, or the teacher lacks a photograph; `__getitem__`: a
+            photograph cannot be read, or the photographs of a place are of unlike sizes.
     """
 
-    def __init__(self, config: CN, split: Literal["train", "val", "test"], seed: int, length: int) -> None:
+    def __init__(
+        self,
+        config: CN,
+        split: Literal["train", "val", "test"],
+        seed: int,
+        length: int,
+        teacher: TeacherFile | None = None,
+    ) -> None:
         self.config = config
         self.seed = seed
         self.length = length
@@ -79,6 +92,11 @@ class LightPairs:
         self.bank = TextureBank.of_files(files, CACHED_PHOTOS)  # all photographs, place after place
         weights = np.sqrt([place.pairs for place in self.places])
         self._bounds = np.cumsum(weights) / weights.sum()
+        self.teacher = teacher
+        self._clearest: dict[int, int] = {}
+        if teacher is not None:
+            self._names = [os.path.relpath(file, node.ROOT) for file in files]
+            teacher.check(self._names)
 
     def __len__(self) -> int:
         return self.length
@@ -88,8 +106,11 @@ class LightPairs:
             raise IndexError(f"pair {index} of {self.length}")
         rng = np.random.Generator(np.random.PCG64([self.seed, index]))
         which, photos = self._draw(index, rng)
-        wall = Wall(photos, blank(photos))
         height, width = photos[0].shape[:2]
+        lesson = None
+        if self.teacher is not None:
+            lesson = self.teacher.lesson(self._names[self._find_clearest(which)], (width, height), (self.seed, index))
+        wall = Wall(photos, blank(photos), lesson)
         cameras = draw_wall_cameras(width, height, self.config, rng, index if self._train else None)
         name = f"light/{self.places[which].name.split('/')[0]}"
         photometric = self.config.PHOTOMETRIC if self._train else None
@@ -106,6 +127,13 @@ class LightPairs:
         if first.shape != second.shape:
             raise S2LDError(f"{place.files[numbers[1]]}: not of the size of {place.files[numbers[0]]}; take it out")
         return which, (first, second)
+
+    def _find_clearest(self, which: int) -> int:
+        """Return the number, in the bank, of the photograph of a place that has the smallest blank area."""
+        if which not in self._clearest:
+            numbers = range(int(self._starts[which]), int(self._starts[which + 1]))
+            self._clearest[which] = min(numbers, key=lambda number: float(blank([self.bank.get(number)]).mean()))
+        return self._clearest[which]
 
     def _backdrop(self, rng: np.random.Generator) -> UInt8Image:
         return self.bank.get(int(rng.integers(len(self.bank))))

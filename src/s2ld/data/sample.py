@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from s2ld.data.images import MULTIPLE
-from s2ld.types import ImageBatch, PairBatch, View
+from s2ld.types import ImageBatch, PairBatch, TeacherPoints, View
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class ViewSample:
     scale: tuple[float, float] = (1.0, 1.0)
     """Image px per resized px, (x, y)."""
     name: str = ""
+    teacher: TeacherPoints | None = None
+    """Points that a teacher has described, of batch 0; None where there is no teacher."""
 
 
 @dataclass(frozen=True)
@@ -88,4 +90,11 @@ def _stack(views: Sequence[ViewSample]) -> View:
         torch.tensor([v.scale for v in views]),
         torch.stack([v.K for v in views]),
         depth,
+        _join_teacher(views),
     )
+
+
+def _join_teacher(views: Sequence[ViewSample]) -> TeacherPoints | None:
+    """Return the teacher's points of all views, None where no view has any."""
+    parts = [replace(v.teacher, batch=v.teacher.batch + i) for i, v in enumerate(views) if v.teacher is not None]
+    return TeacherPoints.joined(parts) if parts else None

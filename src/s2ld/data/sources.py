@@ -17,6 +17,7 @@ from s2ld.data.posed_pairs import PosedPairs
 from s2ld.data.sample import PairSource
 from s2ld.data.scannet import ScanNetPairs
 from s2ld.data.synthetic.source import SyntheticPairs
+from s2ld.data.teacher import TeacherFile
 from s2ld.errors import S2LDError
 
 Split = Literal["train", "val", "test"]
@@ -112,6 +113,16 @@ def validation_weights(config: CN, count: int) -> list[float]:
     return weights
 
 
+def teacher_of(config: CN) -> TeacherFile | None:
+    """Return the file of TRAIN.TEACHER, None where it is off.
+
+    Raises:
+        S2LDError: the file is missing or of another kind.
+    """
+    node = config.TRAIN.TEACHER
+    return TeacherFile(node.FILE, int(node.POINTS)) if node.FILE else None
+
+
 def _count(config: CN, split: Split) -> int:
     return {"train": ENDLESS, "val": int(config.DATA.VAL_PAIRS), "test": int(config.DATA.TEST_PAIRS)}[split]
 
@@ -132,11 +143,14 @@ def _synthetic(config: CN, split: Split) -> PairSource:
 def _homography(config: CN, split: Split) -> PairSource:
     count = _generated_count(config, split)
     train = split == "train"
-    return HomographyPairs(config.DATA, split_seed(config.DATA.SEED, split), count, train, unseen=not train)
+    seed = split_seed(config.DATA.SEED, split)
+    return HomographyPairs(config.DATA, seed, count, train, not train, teacher_of(config) if train else None)
 
 
 def _light(config: CN, split: Split) -> PairSource:
-    return LightPairs(config.DATA, split, split_seed(config.DATA.SEED, split), _generated_count(config, split))
+    count = _generated_count(config, split)
+    teacher = teacher_of(config) if split == "train" else None
+    return LightPairs(config.DATA, split, split_seed(config.DATA.SEED, split), count, teacher)
 
 
 def _cut(source: PairSource, config: CN, split: Split) -> PairSource:

@@ -74,6 +74,11 @@ class TextureBank:
         bank._photos = list(photos)
         return bank
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the photographs, by index; empty where there are none."""
+        return [p.name for p in self._photos]
+
     def __len__(self) -> int:
         return len(self._photos) or PROCEDURAL_COUNT
 

@@ -16,6 +16,7 @@ from s2ld.data.crops import crops_of, draw_scales, is_crop
 from s2ld.data.images import UInt8Image, to_grey
 from s2ld.data.photometric import augment, change_view
 from s2ld.data.sample import PairSample, ViewSample
+from s2ld.data.teacher import Lesson
 from s2ld.data.viewpoint import viewpoint_change
 from s2ld.data.wall_cameras import Array, WallCamera, draw_cameras, inverse, map_points, whole_scale
 
@@ -33,6 +34,8 @@ class Wall:
     """(H, W, 3) RGB that each view shows: the same one, or two of one size that agree pixel by pixel."""
     unknown: NDArray[np.uint8] | None = None
     """(H, W) not 0 where the depth counts as unknown."""
+    lesson: Lesson | None = None
+    """What a teacher says of one of the photographs, for both views; it changes nothing else in them."""
 
 
 def draw_wall_cameras(
@@ -84,7 +87,9 @@ def see_wall(
             grey, depth = change_view(image, depth, photometric, rng, change)
         else:  # in two lights already
             grey = augment(image, photometric, rng, None)
-        views.append(ViewSample(torch.from_numpy(grey)[None].float() / 255, K, torch.from_numpy(depth).float()))
+        teacher = None if wall.lesson is None else wall.lesson(camera.wall_to_image, depth)
+        pixels = torch.from_numpy(grey)[None].float() / 255
+        views.append(ViewSample(pixels, K, torch.from_numpy(depth).float(), teacher=teacher))
     H = torch.from_numpy(cameras[1].wall_to_image @ inverse(cameras[0].wall_to_image))
     return PairSample(views[0], views[1], relative, source, H.float())
 

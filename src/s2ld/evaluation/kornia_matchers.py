@@ -82,7 +82,7 @@ class KorniaMatcher:
         return self._call(images0.image, images1.image)
 
 
-def _load(module: nn.Module, path: Path, device: torch.device, node: str = "state_dict") -> Any:
+def load_kornia(module: nn.Module, path: Path, device: torch.device, node: str = "state_dict") -> Any:
     """Fill a module from a file: its own keys must be there, but for those of `DERIVED`; others are ignored."""
     content = load_plain(path)
     state = content.get(node, content) if isinstance(content, dict) else {}
@@ -102,7 +102,7 @@ def _renamed(key: str) -> str:
 def _loftr(feature: Any, paths: Sequence[Path], device: torch.device, fixed_encoding: bool = False) -> _Call:
     config = feature.loftr.loftr.default_cfg
     config = {**config, "coarse": {**config["coarse"], "temp_bug_fix": fixed_encoding}}
-    loftr = _load(feature.LoFTR(pretrained=None, config=config), paths[0], device)
+    loftr = load_kornia(feature.LoFTR(pretrained=None, config=config), paths[0], device)
 
     def match(image0: Tensor, image1: Tensor) -> MatchedPair:
         found = loftr({"image0": image0, "image1": image1})
@@ -113,7 +113,7 @@ def _loftr(feature: Any, paths: Sequence[Path], device: torch.device, fixed_enco
 
 def _xfeat(feature: Any, paths: Sequence[Path], device: torch.device, star: bool = False) -> _Call:
     xfeat = feature.XFeat(top_k=XFEAT_STAR_TOP_K if star else XFEAT_TOP_K)
-    _load(xfeat.net, paths[0], device)
+    load_kornia(xfeat.net, paths[0], device)
     xfeat.eval().to(device)
 
     def match(image0: Tensor, image1: Tensor) -> MatchedPair:
@@ -129,7 +129,7 @@ def _without_keypoints(points0: Tensor, points1: Tensor, confidence: Tensor) -> 
 
 
 def _disk(feature: Any, paths: Sequence[Path], device: torch.device) -> _Call:
-    disk = _load(feature.DISK(), paths[0], device, node="extractor")
+    disk = load_kornia(feature.DISK(), paths[0], device, node="extractor")
 
     def detect(image: Tensor) -> dict[str, Tensor]:
         (found,) = disk(image.expand(-1, 3, -1, -1), LIGHTGLUE_KEYPOINTS, pad_if_not_divisible=True)
@@ -139,7 +139,7 @@ def _disk(feature: Any, paths: Sequence[Path], device: torch.device) -> _Call:
 
 
 def _aliked(feature: Any, paths: Sequence[Path], device: torch.device) -> _Call:
-    aliked = _load(feature.ALIKED("aliked-n16", max_num_keypoints=LIGHTGLUE_KEYPOINTS), paths[0], device)
+    aliked = load_kornia(feature.ALIKED("aliked-n16", max_num_keypoints=LIGHTGLUE_KEYPOINTS), paths[0], device)
 
     def detect(image: Tensor) -> dict[str, Tensor]:
         (found,) = aliked(image.expand(-1, 3, -1, -1))
@@ -165,7 +165,7 @@ def _with_lightglue(
     feature: Any, features: str, detect: Callable[[Tensor], dict[str, Tensor]], path: Path, device: torch.device
 ) -> _Call:
     lightglue = feature.LightGlue(None, **{**feature.LightGlue.features[features], "weights": None})  # no download
-    _load(lightglue, path, device)
+    load_kornia(lightglue, path, device)
 
     def match(image0: Tensor, image1: Tensor) -> MatchedPair:
         sides = [detect(image) for image in (image0, image1)]

@@ -87,6 +87,7 @@ def matching_losses(
             score=score,
             regulariser=_mean(regulariser, reduce_count),
             consensus=zero,
+            teacher=zero,
         )
     return _with_total(terms, config)
 
@@ -104,8 +105,17 @@ def detector_losses(
         )
         corner = _corner_term(encoded, batch, reduce_count)
     zero = torch.zeros_like(location)
-    terms = LossTerms(zero, zero, zero, zero, zero, location, corner, repeatability, score, zero, zero)
+    terms = LossTerms(zero, zero, zero, zero, zero, location, corner, repeatability, score, zero, zero, zero)
     return _with_total(terms, config)
+
+
+def with_teacher(terms: LossTerms, losses: Tensor, weight: float, reduce_count: ReduceCount) -> LossTerms:
+    """Add the mean over all ranks of the teacher's losses (K,) (`s2ld.training.teacher`), and to the total by weight.
+
+    Each rank's points are told apart from its own only: the mean is that of the ranks, not of the pooled batch.
+    """
+    teacher = _mean(losses, reduce_count)
+    return replace(terms, teacher=teacher, total=terms.total + weight * teacher)
 
 
 def coarse_loss(

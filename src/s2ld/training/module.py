@@ -25,21 +25,21 @@ from s2ld.training.confidences import sparse_stage
 from s2ld.training.consensus.candidates import CandidateBatch
 from s2ld.training.consensus.loss import candidate_losses, candidates_of
 from s2ld.training.ema import WeightAverage
-from s2ld.training.losses import detector_losses, matching_losses
+from s2ld.training.losses import detector_losses, matching_losses, with_teacher
 from s2ld.training.optim import RunScale, build_optimizer, build_scheduler, run_scale
+from s2ld.training.stages import frozen_modules
 from s2ld.training.targets import build_targets, select_fine
+from s2ld.training.teacher import build_teacher_head, teacher_losses
 from s2ld.training.validation import COLUMNS, NOTHING, detector_row, matcher_row, summarise, weighted_score
 from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, LossTerms, PairBatch, Prediction, Targets
 
 _LOG = logging.getLogger("pytorch_lightning.s2ld")  # whose notes the user sees
 
 RIGHT_PX = 8.0  # resized px: a predicted match farther than a cell from the truth is wrong, in the training's log
-DETECTOR_MODULES = ("backbone", "keypoint_detector")
-"""Names of the top-level modules that make up the detector."""
 
 
 class S2LDModule(pl.LightningModule):
-    """The network and how it learns; the state dict has ``matcher.`` and, with an average, ``average.model.``.
+    """The network and how it learns; the state dict has ``matcher.``, if any ``average.model.`` and ``teacher.``.
 
     A step whose loss, output or gradient is not finite in any process is skipped in all of them: neither weights nor
     statistics nor the average take anything from it. It counts as a step, so that schedule and data order do not shift.
@@ -69,10 +69,11 @@ class S2LDModule(pl.LightningModule):
                 module.inplace = True
         if config.TRAIN.CHECKPOINT:
             save_memory(self.matcher)
-        self._frozen = _frozen_modules(self.matcher, config.TRAIN)
+        self._frozen = frozen_modules(self.matcher, config.TRAIN)
         for module in self._frozen:
             module.requires_grad_(False)
         self.average = WeightAverage(self.matcher, config.TRAIN.EMA_DECAY) if config.TRAIN.EMA_DECAY else None
+        self.teacher = build_teacher_head(config)
         self._estimator = ESTIMATORS["poselib"](config.EVAL)  # less of chance in it than in OpenCV's
         self._homography = build_homography_estimator(config.EVAL)
         self._table = torch.zeros(0, len(COLUMNS))
@@ -126,8 +127,7 @@ class S2LDModule(pl.LightningModule):
 
     def matcher_terms(self, batch: PairBatch, batch_idx: int) -> LossTerms | None:
         """Return the loss terms of a batch, None where an output of the network is not finite in any process."""
-        images0, images1 = batch.view0.images, batch.view1.images
-        encoded = self.matcher.encode(images0, images1)
+        encoded = self.matcher.encode(batch.view0.images, batch.view1.images)
         if self._is_broken(encoded, batch):
             return None
         targets = build_targets(encoded, batch, self.config.TARGETS)
@@ -139,11 +139,23 @@ class S2LDModule(pl.LightningModule):
         terms = matching_losses(
             encoded, confidences, coarse, fine, targets, batch, self.config.LOSS, radius, self.reduce_count
         )
+        terms = self.with_teacher(terms, encoded, batch)
         if not self._learns_consensus:
             return terms
         candidates = candidates_of(self.matcher, encoded, predicted, targets, batch, self.config.LOSS)
         judged = candidate_losses(self._judge(candidates), candidates, self.config.LOSS, self.reduce_count)
         return replace(terms, consensus=judged.consensus, total=terms.total + judged.total)
+
+    def with_teacher(self, terms: LossTerms, encoded: EncodedPair, batch: PairBatch) -> LossTerms:
+        """Return the terms with that of the teacher, if there is one."""
+        if self.teacher is None:
+            return terms
+        losses = teacher_losses(self.teacher, encoded, batch)
+        return with_teacher(terms, losses, self.config.TRAIN.TEACHER.WEIGHT, self.reduce_count)
+
+    def _learning(self) -> list[nn.Parameter]:
+        """Return all parameters that take a gradient, of the teacher's head too."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @property
     def _learns_consensus(self) -> bool:
@@ -179,7 +191,7 @@ class S2LDModule(pl.LightningModule):
 
     def _broken_loss(self) -> Tensor:
         """Return NaN that hangs on every weight: its gradient reaches the other processes by DDP's own reduction."""
-        return torch.stack([p.sum() for p in self.matcher.parameters() if p.requires_grad]).sum() * torch.nan
+        return torch.stack([p.sum() for p in self._learning()]).sum() * torch.nan
 
     def _log_matches(
         self, predicted: CoarseMatches, coarse: CoarseMatches, fine: FineMatches, targets: Targets, batch: PairBatch
@@ -214,7 +226,7 @@ class S2LDModule(pl.LightningModule):
         Raises:
             S2LDError: TRAIN.MAX_BAD_STEPS steps in a row were bad.
         """
-        norm = nn.utils.get_total_norm([p.grad for p in self.matcher.parameters() if p.grad is not None])
+        norm = nn.utils.get_total_norm([p.grad for p in self._learning() if p.grad is not None])
         self.log("train/gradient_norm", norm)
         if bool(norm.isfinite()):
             self._skipped_in_a_row = 0
@@ -248,7 +260,8 @@ class S2LDModule(pl.LightningModule):
         """AdamW and its schedule, stepped once an optimiser step."""
         train = self.config.TRAIN
         scale = self._scale or run_scale(self.config, self.trainer.world_size)
-        optimizer = build_optimizer([self.matcher], scale.learning_rate, train.WEIGHT_DECAY)
+        learners = [module for module in (self.matcher, self.teacher) if module is not None]
+        optimizer = build_optimizer(learners, scale.learning_rate, train.WEIGHT_DECAY)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": build_scheduler(optimizer, train, scale), "interval": "step"},
@@ -323,21 +336,6 @@ def _pairs(batch: PairBatch | CandidateBatch) -> str:
 def _copy(sources: Iterable[Tensor], targets: Iterable[Tensor]) -> None:
     for source, target in zip(sources, targets, strict=True):
         target.copy_(source)
-
-
-def _frozen_modules(matcher: S2LD, config: CN) -> list[nn.Module]:
-    """Return the top-level modules that do not learn, by TRAIN.FREEZE and TRAIN.STAGE."""
-    children = dict(matcher.named_children())
-    unknown = [name for name in config.FREEZE if name not in children]
-    if unknown:
-        raise S2LDError(f"TRAIN.FREEZE: unknown module {unknown[0]}; the network has {', '.join(children)}")
-    learning = {"matcher": tuple(children), "detector": DETECTOR_MODULES, "consensus": ("consensus",)}
-    if config.STAGE not in learning:
-        raise S2LDError(f"TRAIN.STAGE {config.STAGE!r} is unknown; use {', '.join(learning)}")
-    if config.STAGE == "consensus" and matcher.consensus is None:
-        raise S2LDError("TRAIN.STAGE consensus: the network has none; set MODEL.CONSENSUS.ENABLED True")
-    idle = [name for name in children if name not in learning[config.STAGE]]
-    return [children[name] for name in dict.fromkeys([*config.FREEZE, *idle])]
 
 
 def _detect(matcher: S2LD, batch: PairBatch) -> EncodedPair:

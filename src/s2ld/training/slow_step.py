@@ -64,10 +64,11 @@ class SlowS2LDModule(S2LDModule):
         self._log_matches(predicted, coarse, fine, targets, batch)
         confidences = slow_confidences(matrix, targets, batch)
         radius = self.matcher.window_radius_px
-        return matching_losses(
+        terms = matching_losses(
             *(encoded, confidences, coarse, fine, targets, batch, self.config.LOSS, radius, self.reduce_count),
             nearest=slow_nearest_keypoint,
         )
+        return self.with_teacher(terms, encoded, batch)
 
 
 def slow_linear_attention(

@@ -52,7 +52,7 @@ def candidate_losses(logits: Tensor, batch: CandidateBatch, config: CN, reduce_c
         loss = consensus_loss(logits, batch.labels, batch.candidates.batch, batch.size, reduce_count)
     zero = torch.zeros_like(loss)
     others = (zero,) * 9
-    return LossTerms(config.CONSENSUS_WEIGHT * loss, *others, consensus=loss)
+    return LossTerms(config.CONSENSUS_WEIGHT * loss, *others, consensus=loss, teacher=zero)
 
 
 def consensus_loss(logits: Tensor, labels: Tensor, pair: Tensor, pairs: int, reduce_count: ReduceCount) -> Tensor:
