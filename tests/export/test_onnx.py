@@ -21,7 +21,6 @@ from s2ld.types import ImageBatch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from tiny_networks import LAYOUT, LITE_PARTS, tiny_network
-from tiny_networks import LITE_PARTS, tiny_network
 
 Pair = tuple[Tensor, Tensor]
 
