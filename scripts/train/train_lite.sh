@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# S2LD-Lite from nothing, on two CPU cores or a GPU: small images first, then larger ones; docs/training.md tells what
-# it costs and gives. With --max_time MINUTES it stops in time; called again, it goes on from the last checkpoint.
-# Further arguments go to train.py, e.g. DATA.PHOTOS my/photographs, or --accelerator gpu --devices 1 DATA.BATCH_SIZE 32.
+# S2LD-Lite from nothing, on two CPU cores or a GPU: crops at native resolution, then whole images of growing size, then
+# the consensus on its candidates, then all of it together. docs/training.md tells what it costs and gives.
+# With --max_time MINUTES it stops in time; called again, it goes on from the last checkpoint. Further arguments go to
+# train.py, e.g. DATA.PHOTOS my/photographs, or --accelerator gpu --devices 1 DATA.BATCH_SIZE 32.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two processes of one thread train more pairs a second than one of two
+OUTPUT="${OUTPUT:-logs/lite}"
+CONFIGS=(configs/data/mixture_wide.yaml configs/data/validation.yaml configs/s2ld/outdoor/s2ld_lite.yaml)
 
 finished() { # FOLDER, MAX_STEPS: whether the exported weights are of the last step
   [[ -e "$1/s2ld.safetensors" ]] && python -c 'import sys; from s2ld.models.checkpoint import read_weights
@@ -12,18 +15,34 @@ sys.exit(int(read_weights(sys.argv[1]).metadata["steps"]) < int(sys.argv[2]))' "
 }
 
 phase() { # NAME, MAX_STEPS, then arguments of train.py
-  local folder="logs/lite/$1" steps="$2"
+  local folder="$OUTPUT/$1" steps="$2"
   shift 2
   if finished "$folder" "$steps"; then return; fi
-  python train.py configs/data/mixture.yaml configs/s2ld/outdoor/s2ld_lite.yaml \
-    --output "$folder" --resume auto --accelerator cpu --devices 2 \
-    DATA.BATCH_SIZE 4 DATA.WORKERS 1 TRAIN.MAX_STEPS "$steps" TRAIN.CHECKPOINT_EVERY 100 "$@"
+  python train.py "${CONFIGS[@]}" --output "$folder" --resume auto --accelerator cpu --devices 2 DATA.WORKERS 1 \
+    TRAIN.MAX_STEPS "$steps" TRAIN.CHECKPOINT_EVERY 100 "$@"
   if ! finished "$folder" "$steps"; then
     echo "$folder: stopped before step $steps; call this script again to go on"
     exit 0
   fi
 }
 
-# the learning rate falls by a quarter only; the next phase goes on from there
-phase 1-small 2000 DATA.IMAGE_SIZE "[256,192]" TARGETS.FINE_MIN_TRUE 500 TRAIN.FINAL_LR_RATIO 0.75 "$@"
-phase 2-large 4000 DATA.SEED 1 TRAIN.WARMUP_STEPS 12 TRAIN.INIT_WEIGHTS logs/lite/1-small/last.ckpt "$@"
+# 200,000 pairs of crops, 16 a step; each phase goes on at the learning rate at which the one before it ended
+phase 1-crops 12500 DATA.IMAGE_SIZE "[160,128]" DATA.BATCH_SIZE 8 DATA.CROP.SHARE 0.8 TARGETS.FINE_MIN_TRUE 500 \
+  DATA.HOMOGRAPHY.CURRICULUM 60000 MODEL.CONSENSUS.ENABLED False TRAIN.FINAL_LR_RATIO 0.75 TRAIN.VALIDATE_EVERY 2500 "$@"
+# 64,000 pairs, 8 a step
+phase 2-small 8000 DATA.IMAGE_SIZE "[256,192]" DATA.BATCH_SIZE 4 DATA.SEED 1 DATA.HOMOGRAPHY.CURRICULUM 0 \
+  TARGETS.FINE_MIN_TRUE 500 MODEL.CONSENSUS.ENABLED False TRAIN.WARMUP_STEPS 12 TRAIN.FINAL_LR_RATIO 0.75 \
+  TRAIN.VALIDATE_EVERY 2000 TRAIN.INIT_WEIGHTS "$OUTPUT/1-crops/last.ckpt" "$@"
+# 40,000 pairs, 8 a step
+phase 3-large 5000 DATA.IMAGE_SIZE "[320,240]" DATA.BATCH_SIZE 4 DATA.SEED 2 DATA.CROP.SHARE 0.25 \
+  DATA.HOMOGRAPHY.CURRICULUM 0 MODEL.CONSENSUS.ENABLED False TRAIN.WARMUP_STEPS 12 \
+  TRAIN.INIT_WEIGHTS "$OUTPUT/2-small/last.ckpt" "$@"
+# the consensus alone, on the candidates of 2,000 pairs
+CONFIGS+=(configs/s2ld/outdoor/s2ld_lite_consensus.yaml)
+phase 4-consensus 1200 --devices 1 DATA.SEED 3 DATA.CROP.SHARE 0.2 DATA.HOMOGRAPHY.CURRICULUM 0 \
+  TRAIN.CANDIDATES.PAIRS 2000 TRAIN.INIT_WEIGHTS "$OUTPUT/3-large/s2ld.safetensors" "$@"
+# all of it together, 8,000 pairs, 4 a step
+unset 'CONFIGS[-1]'
+phase 5-joint 2000 DATA.IMAGE_SIZE "[480,352]" DATA.BATCH_SIZE 2 DATA.SEED 4 DATA.CROP.SHARE 0.2 \
+  DATA.HOMOGRAPHY.CURRICULUM 0 TRAIN.FREEZE_BATCHNORM True TRAIN.CANONICAL_LR 1.6e-3 TRAIN.WARMUP_STEPS 12 \
+  TRAIN.INIT_WEIGHTS "$OUTPUT/4-consensus/s2ld.safetensors" "$@"
