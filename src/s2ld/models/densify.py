@@ -103,7 +103,7 @@ def densify(
     refine: Refine,
     judge: Judge,
     floor: float,
-) -> tuple[Proposals, FineMatches]:
+) -> tuple[Proposals, FineMatches, Tensor]:
     """Find keypoints 0 that have no match where the matches around them say, not differentiable.
 
     Args:
@@ -116,7 +116,7 @@ def densify(
         floor: confidence of a proposal, for the consensus: the least that a candidate of the sparse stage has.
 
     Returns:
-        What the consensus holds for right among these matches, with its probability as confidence.
+        What the consensus holds for right among these matches, of the floor's confidence; refined; its probability.
     """
     coarse, fine, probability = matches
     judged = replace(coarse, confidence=probability)
@@ -125,10 +125,11 @@ def densify(
     rows = plausible_rows(proposals, found.points1, coarse.batch, fine.points1, settings)
     proposals, found = proposals.at(rows), found.at(rows)
     proposed = replace(proposals.coarse, confidence=torch.full_like(proposals.coarse.confidence, floor))
-    all_coarse, all_fine, rows = merged((coarse, fine), (proposed, found), encoded.coarse0.shape[1])
+    all_coarse, all_fine, order = merged((coarse, fine), (proposed, found), encoded.coarse0.shape[1])
+    rows = order.argsort()[len(coarse) :]  # of the proposals
     probability, right = (x[rows] for x in judge(encoded, all_coarse, all_fine))
     keep = (right & best_in_place(proposed.batch, found.points1, probability, settings.separation)).nonzero()[:, 0]
-    return replace(proposals, coarse=replace(proposed, confidence=probability)).at(keep), found.at(keep)
+    return replace(proposals, coarse=proposed).at(keep), found.at(keep), probability[keep]
 
 
 @torch.no_grad()
@@ -191,9 +192,10 @@ def plausible_rows(
         settings: how near.
     """
     batch = proposals.coarse.batch
-    plausible = torch.linalg.vector_norm(found - proposals.place, dim=1) <= settings.max_stray
+    plausible: Tensor = torch.linalg.vector_norm(found - proposals.place, dim=1) <= settings.max_stray
     _, distance = nearest_matches(found, batch, points1, matched, 1)
-    return (plausible & (distance >= settings.separation).all(1)).nonzero()[:, 0]
+    plausible = plausible & (distance >= settings.separation).all(1)
+    return plausible.nonzero()[:, 0]
 
 
 def best_in_place(batch: Tensor, points1: Tensor, probability: Tensor, separation: float) -> Tensor:
@@ -208,10 +210,10 @@ def best_in_place(batch: Tensor, points1: Tensor, probability: Tensor, separatio
 def merged(
     matches: tuple[CoarseMatches, FineMatches], others: tuple[CoarseMatches, FineMatches], cells: int
 ) -> tuple[CoarseMatches, FineMatches, Tensor]:
-    """Join matches by pair, then by cell of image 0, of `cells` an image; also return the rows of the others."""
+    """Join matches by pair, then by cell of image 0, of `cells` an image; also return the order, of both in a row."""
     coarse, fine = CoarseMatches.joined([matches[0], others[0]]), FineMatches.joined([matches[1], others[1]])
     order = (coarse.batch * cells + coarse.cell0).argsort(stable=True)
-    return coarse.at(order), fine.at(order), order.argsort()[len(matches[0]) :]
+    return coarse.at(order), fine.at(order), order
 
 
 def nearest_keypoint_cell(keypoints: Keypoints, batch: Tensor, place: Tensor) -> Tensor:

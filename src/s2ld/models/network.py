@@ -221,10 +221,11 @@ class S2LD(nn.Module):
         probability, right = self.judge(encoded, coarse, fine)
         keep = right.nonzero()[:, 0]
         coarse, fine, probability = coarse.at(keep), fine.at(keep), probability[keep]
-        found = self.densify(encoded, coarse, fine, probability, masks)
+        more = self.densify(encoded, coarse, fine, probability, masks)
         coarse = replace(coarse, confidence=probability)
-        if found is not None:
-            coarse, fine, _ = merged((coarse, fine), (found[0].coarse, found[1]), encoded.coarse0.shape[1])
+        if more is not None:
+            found = replace(more[0].coarse, confidence=more[2]), more[1]
+            coarse, fine, _ = merged((coarse, fine), found, encoded.coarse0.shape[1])
         if not self.config.SCORE_FILTER.ENABLED:
             return coarse, fine
         keep = rows_by_score(coarse.batch, fine.score, encoded.coarse0.shape[0], self.config.SCORE_FILTER)
@@ -237,7 +238,7 @@ class S2LD(nn.Module):
         fine: FineMatches,
         probability: Tensor,
         masks: tuple[Tensor | None, Tensor | None] = (None, None),
-    ) -> tuple[Proposals, FineMatches] | None:
+    ) -> tuple[Proposals, FineMatches, Tensor] | None:
         """Find keypoints 0 without a match, see `s2ld.models.densify`; None in training and where it is not enabled."""
         if self.densification is None or self.training or torch.is_grad_enabled():
             return None
