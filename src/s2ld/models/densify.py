@@ -158,7 +158,7 @@ def propose(
     """
     settings = settings or DensifySettings()
     free = torch.ones_like(keypoints0.score[:, 0], dtype=torch.bool).flatten(1)
-    free[matches.batch, matches.cell0] = False
+    free.index_put_((matches.batch, matches.cell0), free.new_zeros(()))
     if mask0 is not None:
         free &= mask0.flatten(1)
     batch, cell0 = free.nonzero(as_tuple=True)
