@@ -44,7 +44,7 @@ class DensifySettings:
     """Proposals of a pair, those of the best keypoint score."""
     max_stray: float = 4.0
     """px of image 1: farthest from its place that a keypoint may be found."""
-    separation: float = 2.0
+    separation: float = 1.0
     """px of image 1: what is found nearer to a match, or to a better proposal, is there already."""
 
     @classmethod
@@ -58,15 +58,15 @@ class DensifySettings:
             raise S2LDError("MODEL.DENSIFY needs MODEL.CONSENSUS.ENABLED True and MODEL.FINE.TYPE correlation")
         node = config.DENSIFY
         return cls(
-            float(node.VERIFIED),
-            int(node.NEIGHBOURS),
-            float(node.RADIUS),
-            float(node.MIN_SUPPORT),
-            float(node.MAX_RESIDUAL),
-            int(config.MATCH.BORDER),
-            int(node.PROPOSALS),
-            float(node.MAX_STRAY),
-            float(node.SEPARATION),
+            verified=float(node.VERIFIED),
+            neighbours=int(node.NEIGHBOURS),
+            radius=float(node.RADIUS),
+            min_support=float(node.MIN_SUPPORT),
+            max_residual=float(node.MAX_RESIDUAL),
+            border=int(config.MATCH.BORDER),
+            most=int(node.PROPOSALS),
+            max_stray=float(node.MAX_STRAY),
+            separation=float(node.SEPARATION),
         )
 
 
@@ -75,7 +75,7 @@ class Proposals(Rows):
     """Matches that geometry proposes, for the fine stage to look for."""
 
     coarse: CoarseMatches
-    """Of confidence 0; cell 1 is that of the keypoint that is nearest to `place`, and may be in several."""
+    """Cell 1 is that of the keypoint that is nearest to `place`, and may be in several, and in other matches too."""
     place: Tensor
     """(M, 2) resized px: where keypoint 0 should be in image 1."""
     linear: Tensor
@@ -147,14 +147,14 @@ def propose(
     Args:
         keypoints0: of image 0, N of them.
         keypoints1: of image 1.
-        matches: those that there are; their confidence is their weight in the maps, if it is that of verified ones.
+        matches: those that there are; the confidence of verified ones is their weight in the maps, others have none.
         points1: (M, 2) resized px, where the matched keypoints 0 are in image 1.
         settings: when neighbours are believed.
         mask0: (N, h, w) bool of `ImageBatch`.
         mask1: (N, h, w) bool.
 
     Returns:
-        The proposals by pair, then by cell of image 0; their places are inside image 1, off its border.
+        The proposals by pair, then by cell of image 0, of confidence 0; their places are inside image 1 off its border.
     """
     settings = settings or DensifySettings()
     free = torch.ones_like(keypoints0.score[:, 0], dtype=torch.bool).flatten(1)
