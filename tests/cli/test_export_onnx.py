@@ -46,20 +46,26 @@ def test_it_writes_a_checked_file(weights: Path, capsys: pytest.CaptureFixture[s
     assert metadata["photometric_refinement"] == "none"
 
 
-def test_the_photometric_refinement_is_left_out_and_said_to_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("densify", [False, True])
+def test_what_is_left_out_is_said_to_be(
+    densify: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metadata: dict[str, str] = {}
     monkeypatch.setattr(export, "need", lambda *_: None)
     monkeypatch.setattr(export, "export_onnx", lambda *args: metadata.update(args[2]) or b"file")
-    overrides = "MODEL.REFINEMENT.ENABLED", "True"
+    overrides = (
+        "MODEL.REFINEMENT.ENABLED", "True", "MODEL.FINE.TYPE", "correlation", "MODEL.CONSENSUS.ENABLED", "True",
+        "MODEL.DENSIFY.ENABLED", str(densify),
+    )  # fmt: skip
     weights = tmp_path / "tiny.safetensors"
     save_weights(weights, tiny_network(*overrides), tiny_config(*overrides))
     output = tmp_path / "tiny.onnx"
     assert script(["--weight", str(weights), "--size", "96", "64", "--output", str(output), "--no-check"]) == 0
     written = capsys.readouterr().out
-    assert written == f"wrote {output}, 0.0 MB, without MODEL.REFINEMENT, which is left out of ONNX files\n"
+    parts = "MODEL.REFINEMENT and MODEL.DENSIFY" if densify else "MODEL.REFINEMENT"
+    assert written == f"wrote {output}, 0.0 MB, without {parts}: left out of ONNX files\n"
     assert metadata["photometric_refinement"] == "left out"
+    assert metadata["densification"] == ("left out" if densify else "none")
 
 
 def test_a_file_that_disagrees_is_not_written(

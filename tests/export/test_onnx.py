@@ -85,13 +85,18 @@ def test_rows_are_the_matches_of_the_network(name: str, lite: S2LD) -> None:
     assert not actual[len(expected) :].any()
 
 
-def test_the_photometric_refinement_is_left_out() -> None:
-    overrides, images = ("MODEL.MATCH.BORDER", "0"), pair(96, 64)
-    refined = tiny_network(*overrides, "MODEL.REFINEMENT.ENABLED", "True")
+@pytest.mark.parametrize("name", ["refinement", "densification"])
+def test_some_is_left_out(name: str) -> None:
+    images = pair(96, 64)
+    if name == "refinement":
+        overrides: tuple[str, ...] = ("MODEL.MATCH.BORDER", "0")
+        more = ("MODEL.REFINEMENT.ENABLED", "True")
+    else:
+        overrides = ("MODEL.MATCH.BORDER", "0", "MODEL.CONSENSUS.ENABLED", "True", *LITE_PARTS)
+        more = ("MODEL.DENSIFY.ENABLED", "True")
+    networks = tiny_network(*overrides, *more), tiny_network(*overrides)
     with torch.no_grad():
-        for ours, plain in zip(
-            *(FixedMatches(n, 20)(*images) for n in (refined, tiny_network(*overrides))), strict=True
-        ):
+        for ours, plain in zip(*(FixedMatches(network, 20)(*images) for network in networks), strict=True):
             assert torch.equal(ours, plain)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SIZE = (640, 480)
 MATCHES = 2000
+LEFT_OUT = {"REFINEMENT": "photometric_refinement", "DENSIFY": "densification"}
+"""Parts of the network that files do not hold: keys under MODEL, and names in the metadata."""
 OPSETS = range(18, 24)
 """What torch's exporter writes."""
 CUT = 16
@@ -35,8 +37,8 @@ class Exported:
     bytes: int
     checked: list[tuple[str, Agreement]]
     """Sizes of the images of each check and how the file and torch agree there."""
-    without_refinement: bool
-    """Whether the weights' config refines photometrically, which the file does not."""
+    left_out: tuple[str, ...]
+    """Parts of the network that are enabled and not in the file, by their keys."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -104,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> Exported:
                 raise S2LDError(f"not written, since file and torch disagree at {sizes}: {_line(agreement)}")
         bar.update()
         part.write_bytes(content)
-    return Exported(path, len(content), checked, bool(config.MODEL.REFINEMENT.ENABLED))
+    return Exported(path, len(content), checked, tuple(f"MODEL.{part}" for part in LEFT_OUT if _enabled(config, part)))
 
 
 def script(argv: Sequence[str] | None = None) -> int:
@@ -114,8 +116,8 @@ def script(argv: Sequence[str] | None = None) -> int:
         done = main(argv)
         for sizes, agreement in done.checked:
             print(f"{sizes}: {_line(agreement)}")
-        left_out = ", without MODEL.REFINEMENT, which is left out of ONNX files" if done.without_refinement else ""
-        print(f"wrote {done.path}, {done.bytes / 1e6:.1f} MB{left_out}")
+        without = f", without {' and '.join(done.left_out)}: left out of ONNX files" if done.left_out else ""
+        print(f"wrote {done.path}, {done.bytes / 1e6:.1f} MB{without}")
         return 0
 
     return exit_status("export_onnx.py", body)
@@ -135,8 +137,12 @@ def _metadata(weight: Path, config: CN, matches: int) -> dict[str, str]:
         "weights_sha256": hashlib.sha256(weight.read_bytes()).hexdigest(),
         "threshold": str(config.MODEL.MATCH.THRESHOLD),
         "matches": str(matches),
-        "photometric_refinement": "left out" if config.MODEL.REFINEMENT.ENABLED else "none",
+        **{name: "left out" if _enabled(config, part) else "none" for part, name in LEFT_OUT.items()},
     }
+
+
+def _enabled(config: CN, part: str) -> bool:
+    return bool(config.MODEL[part].ENABLED)
 
 
 def _pairs(width: int, height: int, dynamic: bool) -> list[tuple[Tensor, Tensor]]:

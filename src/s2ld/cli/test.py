@@ -23,7 +23,7 @@ AUTHORS_WEIGHTS = Path("weights/s2ld-e2e-inference.pt")
 """Where the README has users put the authors' file."""
 RUN_TIME_KEYS = (
     *("MODEL.MATCH.", "MODEL.FINE.WINDOW_MODE", "MODEL.FINE.THRESHOLD", "MODEL.SCORE_FILTER."),
-    "MODEL.REFINEMENT.",
+    *("MODEL.REFINEMENT.", "MODEL.DENSIFY."),
 )
 """Settings of the network that weights do not fix: they come from the command's configs, all others from the file."""
 PICTURES = 2  # match pictures of the best pairs, and as many of the worst

@@ -70,6 +70,16 @@ def _model() -> CN:
     c.REFINEMENT.STEPS = 2  # Gauss-Newton steps on each of the two maps that are fitted one after the other
     c.REFINEMENT.MAX_SHIFT = 2.0  # resized px: a point that would move so far stays
     c.REFINEMENT.MIN_CORRELATION = 0.7  # of the patches: a point that ends below stays
+    c.DENSIFY = CN()  # look for keypoints 0 without a match where the matches around them say
+    c.DENSIFY.ENABLED = False  # needs CONSENSUS.ENABLED and FINE.TYPE correlation; never where gradients are recorded
+    c.DENSIFY.VERIFIED = 0.5  # smallest probability, by the consensus, of the matches that are believed
+    c.DENSIFY.NEIGHBOURS = 12  # nearest matches that a keypoint's affine map is fitted to
+    c.DENSIFY.RADIUS = 64.0  # resized px of image 0: farther ones do not count
+    c.DENSIFY.MIN_SUPPORT = 6.0  # least number of neighbours that agree
+    c.DENSIFY.MAX_RESIDUAL = 1.5  # resized px of image 1: root mean square by which they may miss the map
+    c.DENSIFY.PROPOSALS = 1000  # keypoints of a pair that are looked for at most, those of the highest score
+    c.DENSIFY.MAX_STRAY = 4.0  # resized px: how far from the map's place a keypoint may be found
+    c.DENSIFY.SEPARATION = 1.0  # resized px of image 1: what is found nearer to another match is dropped
     c.INPUT = CN()
     c.INPUT.NORMALISATION = "none"  # none (grey values in [0, 1]) | image (mean and deviation) | local (neighbourhoods)
     return c

@@ -115,6 +115,7 @@ class NetworkMatcher:
             text += f", by a consensus of at most {config.CONSENSUS.CANDIDATES} candidates"
         elif config.FINE.THRESHOLD > 0:
             text += f", probability of being right above {config.FINE.THRESHOLD:g}"
+        text += ", densified" if config.DENSIFY.ENABLED else ""
         text += ", score filter" if config.SCORE_FILTER.ENABLED else ""
         return text + (", photometric refinement" if config.REFINEMENT.ENABLED else "") + self._reduced
 

@@ -41,8 +41,8 @@ class FixedMatches(nn.Module):
 
     The `matches` most confident ones of the sparse stage are refined; with a consensus all MODEL.CONSENSUS.CANDIDATES
     are, and it judges them. Valid rows come first, by falling confidence; the others are zero. Where no more were found
-    than there are rows, the valid ones are those of `S2LD.forward`, but for the photometric refinement, which is left
-    out.
+    than there are rows, the valid ones are those of `S2LD.forward`, but for densification and the photometric
+    refinement, which are left out.
 
     Args:
         network: with its threshold; what is made of it is `for_inference`.

@@ -13,6 +13,7 @@ from s2ld.models.attention import LocalFeatureTransformer, positional_encoding
 from s2ld.models.backbones import build_backbone
 from s2ld.models.consensus import Consensus, gather_candidates
 from s2ld.models.correlation import CorrelationMatching, verified, verify
+from s2ld.models.densify import DensifySettings, Proposals, densify, merged
 from s2ld.models.detector import CELL, FeatureAdjuster, build_detector
 from s2ld.models.input import InputNormalisation
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
@@ -71,6 +72,7 @@ class S2LD(nn.Module):
             self._threshold = self.sparse_matching.threshold  # of what the consensus says
             self.sparse_matching.threshold = float(config.CONSENSUS.FLOOR)
         self.photometric = PhotometricRefinement(config.REFINEMENT) if config.REFINEMENT.ENABLED else None
+        self.densification = DensifySettings.of(config) if config.DENSIFY.ENABLED else None
 
     @property
     def threshold(self) -> float:
@@ -112,7 +114,7 @@ class S2LD(nn.Module):
         else:
             coarse = self.match(encoded, mask0, mask1)
         if self.consensus is not None:
-            coarse, fine = self._agreed(encoded, coarse, self.refine(encoded, coarse))
+            coarse, fine = self._agreed(encoded, coarse, self.refine(encoded, coarse), (mask0, mask1))
         else:
             coarse, fine = self._verified(encoded, coarse)
         if not self.training and not torch.is_grad_enabled():
@@ -213,29 +215,53 @@ class S2LD(nn.Module):
         return verified(coarse, self.refine(encoded, coarse), self.config.FINE.THRESHOLD, least)
 
     def _agreed(
-        self, encoded: EncodedPair, coarse: CoarseMatches, fine: FineMatches
+        self, encoded: EncodedPair, coarse: CoarseMatches, fine: FineMatches, masks: tuple[Tensor | None, Tensor | None]
     ) -> tuple[CoarseMatches, FineMatches]:
-        """Keep the candidates that the consensus holds for right, and of these those of a good score."""
+        """Keep the candidates that the consensus holds for right, densify, and keep those of a good score."""
         probability, right = self.judge(encoded, coarse, fine)
         keep = right.nonzero()[:, 0]
-        coarse, fine = replace(coarse, confidence=probability).at(keep), fine.at(keep)
+        coarse, fine, probability = coarse.at(keep), fine.at(keep), probability[keep]
+        more = self.densify(encoded, coarse, fine, probability, masks)
+        coarse = replace(coarse, confidence=probability)
+        if more is not None:
+            found = replace(more[0].coarse, confidence=more[2]), more[1]
+            coarse, fine, _ = merged((coarse, fine), found, encoded.coarse0.shape[1])
         if not self.config.SCORE_FILTER.ENABLED:
             return coarse, fine
         keep = rows_by_score(coarse.batch, fine.score, encoded.coarse0.shape[0], self.config.SCORE_FILTER)
         return coarse.at(keep), fine.at(keep)
+
+    def densify(
+        self,
+        encoded: EncodedPair,
+        coarse: CoarseMatches,
+        fine: FineMatches,
+        probability: Tensor,
+        masks: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> tuple[Proposals, FineMatches, Tensor] | None:
+        """Find keypoints 0 without a match, see `s2ld.models.densify`; None in training and where it is not enabled."""
+        if self.densification is None or self.training or torch.is_grad_enabled():
+            return None
+        matches, floor = (coarse, fine, probability), self.sparse_matching.threshold
+        return densify(encoded, matches, masks, self.densification, self.refine, self.judge, floor)
 
     def _foremost(self, matches: CoarseMatches, encoded: EncodedPair) -> CoarseMatches:
         if self.consensus is None:
             return matches
         return most_confident(matches, len(encoded.coarse0), self.config.CONSENSUS.CANDIDATES)
 
-    def refine(self, encoded: EncodedPair, matches: CoarseMatches) -> FineMatches:
-        """Refine any number of matches, none included; without gradients some at a time, which bounds the memory."""
+    def refine(self, encoded: EncodedPair, matches: CoarseMatches, place: Tensor | None = None) -> FineMatches:
+        """Refine any number of matches, none included; without gradients some at a time, which bounds the memory.
+
+        `place` (M, 2), resized px, is where a correlating fine stage looks in image 1; None: around keypoint 1.
+        """
         part = REFINED.get(matches.batch.device.type, REFINED_ELSEWHERE)
         if torch.is_grad_enabled() or len(matches) <= part:
-            return self._refine(encoded, matches)
+            return self._refine(encoded, matches, place)
         rows = torch.split(torch.arange(len(matches), device=matches.batch.device), part)
-        return FineMatches.joined([self._refine(encoded, matches.at(some)) for some in rows])
+        return FineMatches.joined(
+            [self._refine(encoded, matches.at(some), None if place is None else place[some]) for some in rows]
+        )
 
     def refine_photometrically(
         self,
@@ -257,11 +283,11 @@ class S2LD(nn.Module):
             points1=self.photometric(images, sizes, coarse.batch, fine.points0, fine.points1, coarse.confidence),
         )
 
-    def _refine(self, encoded: EncodedPair, matches: CoarseMatches) -> FineMatches:
+    def _refine(self, encoded: EncodedPair, matches: CoarseMatches, place: Tensor | None) -> FineMatches:
         points0 = encoded.keypoints0.points[matches.batch, matches.cell0]
         correlation = None
         if isinstance(self.local_dense, CorrelationMatching):
-            points1, expectation, correlation = self.local_dense(encoded, matches)
+            points1, expectation, correlation = self.local_dense(encoded, matches, place)
         else:
             expectation = refine_windows(self.local_dense, self.fine_preprocess, self.s2ld_fine, encoded, matches)
             points1 = encoded.keypoints1.points[matches.batch, matches.cell1]

@@ -223,14 +223,28 @@ class SparseMatching(nn.Module):
 
 def most_confident(matches: CoarseMatches, pairs: int, most: int) -> CoarseMatches:
     """Keep the `most` most confident matches of each of `pairs` pairs, the first ones of equals, in their order."""
-    if len(matches) <= most:  # no count of a pair is asked for, which a host would wait for
+    if len(matches) <= most:
         return matches
-    by_confidence = matches.confidence.detach().argsort(descending=True, stable=True)
-    order = by_confidence[matches.batch[by_confidence].argsort(stable=True)]
-    count = matches.batch.new_zeros(pairs).index_add(0, matches.batch, torch.ones_like(matches.batch))
+    return matches.at(foremost_rows(matches.batch, matches.confidence, pairs, most))
+
+
+def foremost_rows(batch: Tensor, value: Tensor, pairs: int, most: int) -> Tensor:
+    """Return the rows (K,) int64 of the `most` largest values of each pair, the first ones of equals, in their order.
+
+    Args:
+        batch: (M,) int64, pair of each, ascending.
+        value: (M,).
+        pairs: number of pairs.
+        most: of a pair.
+    """
+    if len(batch) <= most:  # no count of a pair is asked for, which a host would wait for
+        return torch.arange(len(batch), device=batch.device)
+    by_value = value.detach().argsort(descending=True, stable=True)
+    order = by_value[batch[by_value].argsort(stable=True)]
+    count = batch.new_zeros(pairs).index_add(0, batch, torch.ones_like(batch))
     first = count.cumsum(0) - count
-    place = torch.arange(len(matches), device=order.device) - first[matches.batch]  # rows of a pair follow each other
-    return matches.at(order[(place < most).nonzero()[:, 0]].sort().values)
+    place = torch.arange(len(batch), device=order.device) - first[batch]  # rows of a pair follow each other
+    return order[(place < most).nonzero()[:, 0]].sort().values
 
 
 def filter_by_score(matches: CoarseMatches, score: Tensor, pairs: int, config: CN) -> CoarseMatches:

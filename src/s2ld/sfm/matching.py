@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from s2ld.matcher import Matcher, joined_features, to_image_px, to_numpy
+from s2ld.models.densify import merged
 from s2ld.sfm.keypoints import ImageKeypoints, PairMatches
 from s2ld.types import CoarseMatches, EncodedPair, Extracted, FineMatches
 
@@ -62,11 +63,12 @@ class KeypointMatcher(Matcher):
         with self._guarded(pairs[0][0].size, pairs[0][1].size, pairs=len(pairs)):
             side0, side1 = (joined_features([pair[side].features for pair in pairs]) for side in (0, 1))
             encoded = self.model.encode_pair(side0, side1)
-            coarse = self.model.match(encoded)
-            points1, confidence1 = self._refine(encoded, coarse)
-            points0, confidence0 = self._refine(
-                _exchanged(encoded), replace(coarse, cell0=coarse.cell1, cell1=coarse.cell0)
-            )
+            coarse, fine, confidence1, place0 = self._match_there(encoded)
+            points1 = self._measured(encoded, coarse, fine, confidence1)
+            back, reverse = _exchanged(encoded), replace(coarse, cell0=coarse.cell1, cell1=coarse.cell0)
+            fine = self.model.refine(back, reverse, place0)
+            confidence0 = self._believed(back, reverse, fine)
+            points0 = self._measured(back, reverse, fine, confidence0)
         results = []
         for number, (extracted0, extracted1) in enumerate(pairs):
             mine = (coarse.batch == number) & ((confidence0 > 0) | (confidence1 > 0))
@@ -82,15 +84,36 @@ class KeypointMatcher(Matcher):
             )
         return results
 
-    def _refine(self, encoded: EncodedPair, coarse: CoarseMatches) -> tuple[Tensor, Tensor]:
-        """Return where keypoints 0 are in image 1, (M, 2) resized px, NaN with confidence 0 where not believed."""
-        fine: FineMatches = self.model.refine(encoded, coarse)
+    def _match_there(self, encoded: EncodedPair) -> tuple[CoarseMatches, FineMatches, Tensor, Tensor | None]:
+        """Return all candidates and what densification adds, by pair, refined in image 1, and `_believed` of them.
+
+        With densification also (M, 2) resized px, around which keypoints 1 are in image 0. Then a cell of image 1 may
+        be in several matches; each measures its keypoint by itself.
+        """
+        coarse = self.model.match(encoded)
+        fine = self.model.refine(encoded, coarse)
+        confidence = self._believed(encoded, coarse, fine)
+        rows = confidence.nonzero()[:, 0]
+        more = self.model.densify(encoded, coarse.at(rows), fine.at(rows), confidence[rows])
+        if more is None:
+            return coarse, fine, confidence, None
+        proposals, found, probability = more
+        place0 = torch.cat([fine.points0, proposals.place0(encoded)])
+        coarse, fine, order = merged((coarse, fine), (proposals.coarse, found), encoded.coarse0.shape[1])
+        return coarse, fine, torch.cat([confidence, probability])[order], place0[order]
+
+    def _believed(self, encoded: EncodedPair, coarse: CoarseMatches, fine: FineMatches) -> Tensor:
+        """Return the confidence (M,) of refined matches, 0 where they are not believed."""
         confidence, right = self.model.judge(encoded, coarse, fine)
-        rows = right.nonzero()[:, 0]  # the others are nobody's neighbours
+        return confidence * right
+
+    def _measured(self, encoded: EncodedPair, coarse: CoarseMatches, fine: FineMatches, confidence: Tensor) -> Tensor:
+        """Return where keypoints 0 are in image 1, (M, 2) resized px, NaN where not believed."""
+        rows = confidence.nonzero()[:, 0]  # the others are nobody's neighbours
         kept = replace(coarse, confidence=confidence).at(rows)
         points1 = torch.full_like(fine.points1, torch.nan)
         points1[rows] = self.model.refine_photometrically(encoded, kept, fine.at(rows)).points1
-        return points1, confidence * right
+        return points1
 
 
 def _exchanged(encoded: EncodedPair) -> EncodedPair:
