@@ -23,7 +23,7 @@ def test_a_file_is_taken_by_its_path(tmp_path: Path) -> None:
     save_weights(path, model.state_dict(), config)
     assert pretrained.resolve(path) == pretrained.resolve(str(path)) == path
     matcher = Matcher.from_pretrained(path, threshold=0.125, max_side=64, device="cpu")
-    assert matcher.model.sparse_matching.threshold == 0.125
+    assert matcher.model.threshold == 0.125
     assert matcher.max_side == 64
     assert all(
         torch.equal(value, model.s2ld_coarse.state_dict()[key])

@@ -25,7 +25,7 @@ from s2ld.pretrained import resolve
 from s2ld.sfm.matching import KeypointMatcher
 from s2ld.types import ImageBatch
 
-REFINED = ("MODEL.REFINEMENT.ENABLED", "True")
+PLAIN, REFINED = (("MODEL.REFINEMENT.ENABLED", enabled) for enabled in ("False", "True"))
 HEIGHT, WIDTH = 240, 320
 PICTURES = ("coffee", "camera", "astronaut")
 NOISE = 0.4  # px
@@ -207,7 +207,8 @@ def test_a_patch_without_a_middle_is_refused() -> None:
 @pytest.fixture(scope="module")
 def networks() -> tuple[S2LD, S2LD]:
     """The shipped weights without refinement and with it."""
-    return load_model(resolve("s2ld-lite"))[0], load_model(resolve("s2ld-lite"), model_overrides=REFINED)[0]
+    plain, refined = (load_model(resolve("s2ld-lite"), model_overrides=overrides)[0] for overrides in (PLAIN, REFINED))
+    return plain, refined
 
 
 def test_errors_are_not_locked_to_the_cells(networks: tuple[S2LD, S2LD]) -> None:

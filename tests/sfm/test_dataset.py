@@ -130,7 +130,8 @@ def test_training_reads_it_and_the_places_are_apart(built: Path) -> None:
     data.setup("fit")
     assert len(data.val_layout) == 1
     for split in ("train", "val"):
-        result = walk(megadepth_files(config.DATA, split), config.DATA.MEGADEPTH, False, 0)
+        (files,) = megadepth_files(config.DATA, split)
+        result = walk(files, config.DATA.MEGADEPTH, False, 0)
         assert sum(sum(scene.counts.values()) for scene in result.scenes) == 0
         assert sum(scene.pairs for scene in result.scenes) > 5
     for path in (built / "index").glob("mixed_bag_?.npz"):

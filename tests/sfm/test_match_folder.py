@@ -104,7 +104,8 @@ def test_batches_give_what_single_pairs_give(
         single = done.raw.pairs[pair]
         assert abs(len(found) - len(single)) <= 2  # but for rounding at the threshold
         both = np.intersect1d(found.cell0, single.cell0, return_indices=True)[1:]
-        assert np.allclose(found.points1[both[0]], single.points1[both[1]], atol=1e-2, equal_nan=True)
+        same = np.isclose(found.points1[both[0]], single.points1[both[1]], atol=1e-2, equal_nan=True).all(1)
+        assert same.mean() > 0.98  # but for rounding where a point is just believed, or just refined
 
 
 def test_a_run_goes_on_where_the_last_one_was_stopped(
