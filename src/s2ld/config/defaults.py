@@ -7,6 +7,8 @@ from yacs.config import CfgNode as CN
 
 def _model() -> CN:
     c = CN()
+    c.INPUT = CN()
+    c.INPUT.NORMALISATION = "none"  # none (grey values in [0, 1]) | image (mean and deviation) | local (neighbourhoods)
     c.BACKBONE = CN()
     c.BACKBONE.TYPE = "resnet_fpn"  # resnet_fpn (paper) | lite
     c.BACKBONE.STEM_DIM = 128  # channels at H/2 before the first stage
@@ -50,38 +52,51 @@ def _model() -> CN:
     c.FINE.LAYERS = ["self", "cross"]  # transformer
     c.FINE.HEADS = 8  # transformer
     c.FINE.ATTENTION = "linear"  # transformer: linear | full
-    c.CONSENSUS = CN()
-    c.CONSENSUS.ENABLED = False  # judge all candidates: MATCH.THRESHOLD cuts that probability, FINE.THRESHOLD nothing
-    c.CONSENSUS.FLOOR = 0.003  # smallest coarse confidence of a candidate
-    c.CONSENSUS.CANDIDATES = 2000  # of a pair at most, the most confident ones
-    c.CONSENSUS.NEIGHBOURS = 12  # nearest candidates that each one hears, in either image
-    c.CONSENSUS.ROUNDS = 3  # of messages
-    c.CONSENSUS.HIDDEN_DIM = 48  # channels of a candidate
+    c.CONSENSUS = _consensus()
+    c.DENSIFY = _densify()
+    c.REFINEMENT = _refinement()
     c.DESCRIPTORS = False  # also return the coarse + fine descriptors of the matched points
     c.SCORE_FILTER = CN()
     c.SCORE_FILTER.ENABLED = False  # drop matches whose keypoint score is low
     c.SCORE_FILTER.THRESHOLD = 0.2  # of the score over the largest score
     c.SCORE_FILTER.STEP = 0.1  # the threshold is lowered by this until ...
     c.SCORE_FILTER.MIN_MATCHES = 100  # ... more matches than this remain
-    c.REFINEMENT = CN()  # photometric, of the final matches; never where gradients are recorded
-    c.REFINEMENT.ENABLED = False  # move points 1 to where the images agree best
-    c.REFINEMENT.NEIGHBOURS = 12  # matches that a match's affine map is fitted to
-    c.REFINEMENT.PATCH = 11  # side of the patch that is compared, px, odd (from 3)
-    c.REFINEMENT.STEPS = 2  # Gauss-Newton steps on each of the two maps that are fitted one after the other
-    c.REFINEMENT.MAX_SHIFT = 2.0  # resized px: a point that would move so far stays
-    c.REFINEMENT.MIN_CORRELATION = 0.7  # of the patches: a point that ends below stays
-    c.DENSIFY = CN()  # look for keypoints 0 without a match where the matches around them say
-    c.DENSIFY.ENABLED = False  # needs CONSENSUS.ENABLED and FINE.TYPE correlation; never where gradients are recorded
-    c.DENSIFY.VERIFIED = 0.5  # smallest probability, by the consensus, of the matches that are believed
-    c.DENSIFY.NEIGHBOURS = 12  # nearest matches that a keypoint's affine map is fitted to
-    c.DENSIFY.RADIUS = 64.0  # resized px of image 0: farther ones do not count
-    c.DENSIFY.MIN_SUPPORT = 6.0  # least number of neighbours that agree
-    c.DENSIFY.MAX_RESIDUAL = 1.5  # resized px of image 1: root mean square by which they may miss the map
-    c.DENSIFY.PROPOSALS = 1000  # keypoints of a pair that are looked for at most, those of the highest score
-    c.DENSIFY.MAX_STRAY = 4.0  # resized px: how far from the map's place a keypoint may be found
-    c.DENSIFY.SEPARATION = 1.0  # resized px of image 1: what is found nearer to another match is dropped
-    c.INPUT = CN()
-    c.INPUT.NORMALISATION = "none"  # none (grey values in [0, 1]) | image (mean and deviation) | local (neighbourhoods)
+    return c
+
+
+def _consensus() -> CN:
+    c = CN()
+    c.ENABLED = False  # judge all candidates: MATCH.THRESHOLD cuts that probability, FINE.THRESHOLD nothing
+    c.FLOOR = 0.003  # smallest coarse confidence of a candidate
+    c.CANDIDATES = 2000  # of a pair at most, the most confident ones
+    c.NEIGHBOURS = 12  # nearest candidates that each one hears, in either image
+    c.ROUNDS = 3  # of messages
+    c.HIDDEN_DIM = 48  # channels of a candidate
+    return c
+
+
+def _densify() -> CN:
+    c = CN()  # look for keypoints 0 without a match where the matches around them say
+    c.ENABLED = False  # needs CONSENSUS.ENABLED and FINE.TYPE correlation; never where gradients are recorded
+    c.VERIFIED = 0.5  # smallest probability, by the consensus, of the matches that are believed
+    c.NEIGHBOURS = 12  # nearest matches that a keypoint's affine map is fitted to
+    c.RADIUS = 64.0  # resized px of image 0: farther ones do not count
+    c.MIN_SUPPORT = 6.0  # least number of neighbours that agree
+    c.MAX_RESIDUAL = 1.5  # resized px of image 1: root mean square by which they may miss the map
+    c.PROPOSALS = 1000  # keypoints of a pair that are looked for at most, those of the highest score
+    c.MAX_STRAY = 4.0  # resized px: how far from the map's place a keypoint may be found
+    c.SEPARATION = 1.0  # resized px of image 1: what is found nearer to another match is dropped
+    return c
+
+
+def _refinement() -> CN:
+    c = CN()  # photometric, of the final matches; never where gradients are recorded
+    c.ENABLED = False  # move points 1 to where the images agree best
+    c.NEIGHBOURS = 12  # matches that a match's affine map is fitted to
+    c.PATCH = 11  # side of the patch that is compared, px, odd (from 3)
+    c.STEPS = 2  # Gauss-Newton steps on each of the two maps that are fitted one after the other
+    c.MAX_SHIFT = 2.0  # resized px: a point that would move so far stays
+    c.MIN_CORRELATION = 0.7  # of the patches: a point that ends below stays
     return c
 
 
