@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two processes of one thread train more pairs a second than one of two
 OUTPUT="${OUTPUT:-logs/lite}"
+read -r -a STEPS <<<"${STEPS:-12500 8000 5000 1200 2000}" # of the five phases
 CONFIGS=(configs/data/mixture_wide.yaml configs/data/validation.yaml configs/s2ld/outdoor/s2ld_lite.yaml)
 
 finished() { # FOLDER, MAX_STEPS: whether the exported weights are of the last step
@@ -27,22 +28,22 @@ phase() { # NAME, MAX_STEPS, then arguments of train.py
 }
 
 # 200,000 pairs of crops, 16 a step; each phase goes on at the learning rate at which the one before it ended
-phase 1-crops 12500 DATA.IMAGE_SIZE "[160,128]" DATA.BATCH_SIZE 8 DATA.CROP.SHARE 0.8 TARGETS.FINE_MIN_TRUE 500 \
+phase 1-crops "${STEPS[0]}" DATA.IMAGE_SIZE "[160,128]" DATA.BATCH_SIZE 8 DATA.CROP.SHARE 0.8 TARGETS.FINE_MIN_TRUE 500 \
   DATA.HOMOGRAPHY.CURRICULUM 60000 MODEL.CONSENSUS.ENABLED False TRAIN.FINAL_LR_RATIO 0.75 TRAIN.VALIDATE_EVERY 2500 "$@"
 # 64,000 pairs, 8 a step
-phase 2-small 8000 DATA.IMAGE_SIZE "[256,192]" DATA.BATCH_SIZE 4 DATA.SEED 1 DATA.HOMOGRAPHY.CURRICULUM 0 \
+phase 2-small "${STEPS[1]}" DATA.IMAGE_SIZE "[256,192]" DATA.BATCH_SIZE 4 DATA.SEED 1 DATA.HOMOGRAPHY.CURRICULUM 0 \
   TARGETS.FINE_MIN_TRUE 500 MODEL.CONSENSUS.ENABLED False TRAIN.WARMUP_STEPS 12 TRAIN.FINAL_LR_RATIO 0.75 \
   TRAIN.VALIDATE_EVERY 2000 TRAIN.INIT_WEIGHTS "$OUTPUT/1-crops/last.ckpt" "$@"
 # 40,000 pairs, 8 a step
-phase 3-large 5000 DATA.IMAGE_SIZE "[320,240]" DATA.BATCH_SIZE 4 DATA.SEED 2 DATA.CROP.SHARE 0.25 \
+phase 3-large "${STEPS[2]}" DATA.IMAGE_SIZE "[320,240]" DATA.BATCH_SIZE 4 DATA.SEED 2 DATA.CROP.SHARE 0.25 \
   DATA.HOMOGRAPHY.CURRICULUM 0 MODEL.CONSENSUS.ENABLED False TRAIN.WARMUP_STEPS 12 \
   TRAIN.INIT_WEIGHTS "$OUTPUT/2-small/last.ckpt" "$@"
 # the consensus alone, on the candidates of 2,000 pairs
 CONFIGS+=(configs/s2ld/outdoor/s2ld_lite_consensus.yaml)
-phase 4-consensus 1200 --devices 1 DATA.SEED 3 DATA.CROP.SHARE 0.2 DATA.HOMOGRAPHY.CURRICULUM 0 \
+phase 4-consensus "${STEPS[3]}" --devices 1 DATA.SEED 3 DATA.CROP.SHARE 0.2 DATA.HOMOGRAPHY.CURRICULUM 0 \
   TRAIN.CANDIDATES.PAIRS 2000 TRAIN.INIT_WEIGHTS "$OUTPUT/3-large/s2ld.safetensors" "$@"
 # all of it together, 8,000 pairs, 4 a step
 unset 'CONFIGS[-1]'
-phase 5-joint 2000 DATA.IMAGE_SIZE "[480,352]" DATA.BATCH_SIZE 2 DATA.SEED 4 DATA.CROP.SHARE 0.2 \
+phase 5-joint "${STEPS[4]}" DATA.IMAGE_SIZE "[480,352]" DATA.BATCH_SIZE 2 DATA.SEED 4 DATA.CROP.SHARE 0.2 \
   DATA.HOMOGRAPHY.CURRICULUM 0 TRAIN.FREEZE_BATCHNORM True TRAIN.CANONICAL_LR 1.6e-3 TRAIN.WARMUP_STEPS 12 \
   TRAIN.INIT_WEIGHTS "$OUTPUT/4-consensus/s2ld.safetensors" "$@"

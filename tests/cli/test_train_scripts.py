@@ -72,6 +72,24 @@ def test_the_paper_configuration_is_trained_in_chunks_over_its_phases(tmp_path: 
     assert f"{logs}/2-medium/s2ld.safetensors" == config.TRAIN.INIT_WEIGHTS
 
 
+LITE = [
+    *("DATA.TRAIN_SOURCES", "['homography']", "DATA.TRAIN_WEIGHTS", "[1.0]", "DATA.PHOTOS", "", "DATA.VAL_SETS", "[]"),
+    *("DATA.VAL_SOURCES", "['homography']", "DATA.VAL_PAIRS", "1", "DATA.IMAGE_SIZE", "[64,64]"),
+    *("DATA.WORKERS", "0", "DATA.BATCH_SIZE", "1", "TRAIN.CANDIDATES.PAIRS", "2", "--devices", "1"),
+]
+
+
+def test_lite_is_trained_over_its_phases_and_ends_with_a_consensus(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    sizing = {"STEPS": "1 1 1 1 1", "OUTPUT": str(logs), "PYTHONPATH": str(ROOT / "src")}
+    assert run("scripts/train/train_lite.sh", python_of_this_test(tmp_path), *LITE, **sizing) == 0
+    phases = ("1-crops", "2-small", "3-large", "4-consensus", "5-joint")
+    assert [steps(logs / name) for name in phases] == [1, 1, 1, 1, 1]
+    configs = [read_weights(logs / name / "s2ld.safetensors").config for name in phases]
+    assert [config is not None and config.MODEL.CONSENSUS.ENABLED for config in configs] == [False] * 3 + [True] * 2
+    assert [config is not None and config.TRAIN.STAGE for config in configs[3:]] == ["consensus", "matcher"]
+
+
 def python_of_this_test(folder: Path) -> Path:
     """Put the interpreter that runs this test into `folder` as ``python``."""
     program = folder / "python"
