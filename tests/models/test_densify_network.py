@@ -23,7 +23,10 @@ from s2ld.sfm.matching import KeypointMatcher
 from s2ld.types import Candidates, FineMatches, ImageBatch, Prediction
 
 HEIGHT, WIDTH = 240, 320
-ON = ("MODEL.CONSENSUS.ENABLED", "True", "MODEL.MATCH.THRESHOLD", "0.3", "MODEL.CONSENSUS.FLOOR", "0.1")
+ON = (
+    *("MODEL.CONSENSUS.ENABLED", "True", "MODEL.MATCH.THRESHOLD", "0.3", "MODEL.CONSENSUS.FLOOR", "0.1"),
+    *("MODEL.REFINEMENT.ENABLED", "False"),  # which moves points by their neighbours
+)
 DENSE = ("MODEL.DENSIFY.ENABLED", "True")
 
 
