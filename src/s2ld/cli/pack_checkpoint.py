@@ -11,7 +11,7 @@ from s2ld.errors import S2LDError
 from s2ld.files import whole_file
 from s2ld.parts import MIB, join_file, split_file
 
-PART_SIZE = 15.75  # MiB: below the 16 that a lent machine gives back
+PART_SIZE = 15.75  # MiB: a little below 16
 
 
 def build_parser() -> argparse.ArgumentParser:
