@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.train import script
+from s2ld.cli.train.train import script
 
 if __name__ == "__main__":
     sys.exit(script())

@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from s2ld.data.images import MULTIPLE, UInt8Image, network_size, read_image, resize, to_grey
+from s2ld.data.images.reading import MULTIPLE, UInt8Image, network_size, read_image, resize, to_grey
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import resized_to_image
 from s2ld.memory import available_memory
 from s2ld.models.checkpoint import load_model
-from s2ld.models.compiled import compile_encoder
-from s2ld.models.inference import computing_in, for_inference, memory_needed
+from s2ld.models.fast.compiled import compile_encoder
+from s2ld.models.fast.inference import computing_in, for_inference, memory_needed
 from s2ld.models.network import S2LD
 from s2ld.models.precision import resolve_precision
 from s2ld.pretrained import resolve

@@ -17,10 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from s2ld.config import CN
-from s2ld.data.index import SceneIndex, index_files, narrow, read_index
-from s2ld.data.matrices import is_rotation
-from s2ld.data.megadepth import MegaDepthFiles
-from s2ld.data.photo_files import (
+from s2ld.data.images.photo_files import (
     PROBLEMS,
     PhotoFiles,
     Size,
@@ -34,6 +31,9 @@ from s2ld.data.photo_files import (
     read_photo,
     unreadable,
 )
+from s2ld.data.index.files import SceneIndex, index_files, narrow, read_index
+from s2ld.data.index.matrices import is_rotation
+from s2ld.data.sources.megadepth import MegaDepthFiles
 from s2ld.errors import S2LDError
 
 NO_DEPTH, NOT_RIGID = "all-zero depth", "pose not rigid"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s2ld.data.images import MULTIPLE
+from s2ld.data.images.reading import MULTIPLE
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder
 from s2ld.types import TeacherPoints

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from s2ld.config import defaults, value_of
 from s2ld.errors import S2LDError
-from s2ld.evaluation.journal import Journal, read_title
+from s2ld.evaluation.predictions.journal import Journal, read_title
 from s2ld.files import whole_file
 from s2ld.training.consensus.candidates import CandidatePair
 from s2ld.training.consensus.labels import CandidateErrors
