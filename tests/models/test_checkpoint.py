@@ -170,3 +170,10 @@ def test_a_missing_file_and_a_file_without_tensors_are_named(tmp_path: Path) -> 
     torch.save({"state_dict": {}}, tmp_path / "empty.ckpt")
     with pytest.raises(S2LDError, match=r"empty\.ckpt: holds no state dict"):
         read_weights(tmp_path / "empty.ckpt")
+
+
+def test_a_weight_beyond_float16_is_named_and_nothing_written(tmp_path: Path) -> None:
+    state = {"layer.weight": torch.tensor([[1e6, 1.0]])}
+    with pytest.raises(S2LDError, match=r"layer\.weight does not fit float16"):
+        save_weights(tmp_path / "a.safetensors", state, tiny_config(), half=True)
+    assert not list(tmp_path.iterdir())
