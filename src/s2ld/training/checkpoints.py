@@ -57,6 +57,11 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
+def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether a batch was the last of its optimiser step, so that a stop after it loses no accumulated gradient."""
+    return bool((batch_idx + 1) % trainer.accumulate_grad_batches == 0)
+
+
 class WholeFileIO(TorchCheckpointIO):
     """Writes a checkpoint whole or not at all, and has it on the disk before the run goes on."""
 
@@ -90,15 +95,27 @@ class Checkpoints(Checkpoint):
         self.every = every
         self.validate_every = validate_every
         self.best = float("-inf")
-        self._saved_step = -1
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the batches go on at the beginning of a step, as this run accumulates them.
+
+        TRAIN.ACCUMULATE may have changed, and earlier versions also saved amid a step.
+        """
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        shift = checkpoint["global_step"] * trainer.accumulate_grad_batches - progress["current"]["processed"]
+        for counts in (progress["total"], progress["current"]):
+            counts.update({name: count + shift for name, count in counts.items()})
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save when it is time to, or when this was the last step."""
         step = trainer.global_step
         due = step % self.every == 0 or step % self.validate_every == 0
         ends = trainer.should_stop or step >= trainer.max_steps
-        if step != self._saved_step and step > 0 and (ends or due):
-            self._saved_step = step
+        if ends_step(trainer, batch_idx) and (ends or due):
             self._save(trainer, LAST)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
