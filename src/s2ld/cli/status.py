@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable
 
 from s2ld.errors import S2LDError
+from s2ld.training.peers import LOST_STATUS
 
 BAD_INPUT = 2
-LOST_PROCESS = 3
+LOST_PROCESS = LOST_STATUS
 """Another process of the same run has ended."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities import rank_zero_info
 
 from s2ld.cli.status import LOST_PROCESS, TERMINATED, Stopped, exit_status
@@ -30,16 +30,9 @@ from s2ld.training.consensus.making import candidate_data
 from s2ld.training.consensus.source import CachedCandidates, cache_path
 from s2ld.training.module import S2LDModule
 from s2ld.training.optim import Place, RunScale, run_scale
+from s2ld.training.peers import follow_first
 from s2ld.training.precision import run_precision
-from s2ld.training.processes import (
-    TIMEOUT,
-    check_slurm,
-    device_count,
-    follow_parent,
-    lost_peer,
-    slurm_plugins,
-    uses_cuda,
-)
+from s2ld.training.processes import Processes, check_slurm, device_count, lost_peer, slurm_plugins, uses_cuda
 from s2ld.training.skipped import SkippedPairs
 from s2ld.training.stages import DETECTOR_MODULES
 
@@ -123,6 +116,7 @@ def seconds(text: str) -> float:
 
 def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse.Namespace) -> TrainResult:
     """Train with a whole config; `arguments` are those of `build_parser`. It raises what `main` does."""
+    follow_first()
     devices = _devices(arguments)
     world = devices * arguments.num_nodes
     pl.seed_everything(config.TRAIN.SEED, verbose=False)
@@ -141,7 +135,6 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
     if checkpoint is not None:
         check_resumable(checkpoint, module)
         _say_place(place, scale)
-    follow_parent()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except S2LDError as error:
@@ -224,7 +217,7 @@ def build_trainer(config: CN, scale: RunScale, output: Path, arguments: argparse
         make_folder(output)
     _quieten()
     options: dict[str, Any] = {"fast_dev_run": True} if quick else {"max_steps": scale.total_steps, "max_epochs": -1}
-    strategy: Strategy | str = DDPStrategy(timeout=TIMEOUT) if distributed else "auto"
+    strategy: Strategy | str = Processes() if distributed else "auto"
     return pl.Trainer(
         accelerator=arguments.accelerator,
         devices=devices,
