@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from s2ld.sfm.match_folder import FolderSettings, MatchedFolder, match_folder, m
 from s2ld.sfm.matching import BATCH
 from s2ld.sfm.pairs import all_pairs
 from s2ld.sfm.photos import find_photos
+from s2ld.sfm.reconstruction import reconstruct
 
 pycolmap = pytest.importorskip("pycolmap")
 SETTINGS = FolderSettings(matcher=MatcherSettings(max_side=SIDE, device="cpu"), progress=False)
@@ -236,6 +238,18 @@ def test_bad_input_is_one_line(photos: Path, tmp_path: Path, monkeypatch: pytest
         usable_photos(photos, photos / "out", progress=False)
     with pytest.raises(S2LDError, match="at least one partner"):
         match_folder(photos, tmp_path / "out", replace(SETTINGS, pairs="sequential", neighbours=0))
+
+
+def test_a_folder_that_another_process_writes_to_is_left_alone(
+    photos: Path, tmp_path: Path, take_output: Callable[[Path], None]
+) -> None:
+    take_output(tmp_path)
+    for match in (match_folder, match_folder_by_sift):
+        with pytest.raises(S2LDError, match="another process is writing to this output"):
+            match(photos, tmp_path, SETTINGS)
+    with pytest.raises(S2LDError, match="another process is writing to this output"):
+        reconstruct(tmp_path / "database.db", photos, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])

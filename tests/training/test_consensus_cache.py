@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,15 @@ def test_pairs_of_another_network_in_the_journal_are_refused_too(tmp_path: Path)
         complete_cache(path, {"weights": "a"}, PAIRS, lambda _: [])
     with pytest.raises(S2LDError, match=r"candidates\.h5\.partial: .* with other weights"):
         complete_cache(path, {"weights": "b"}, PAIRS, lambda _: [])
+
+
+def test_a_cache_that_another_run_makes_is_left_alone(tmp_path: Path, take_output: Callable[[Path], None]) -> None:
+    path, journal = tmp_path / "candidates.h5", tmp_path / f"candidates.h5{JOURNAL_SUFFIX}"
+    journal.touch()
+    take_output(journal)
+    with pytest.raises(S2LDError, match=r"candidates\.h5\.partial: another process is writing to this output"):
+        complete_cache(path, {"weights": "a"}, PAIRS, lambda _: [])
+    assert journal.read_bytes() == b""
 
 
 def test_a_setting_that_a_cache_does_not_know_counts_as_its_default(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from s2ld.training.peers import FIRST, LOST, end_with
 LINE = f"train.py: {LOST}"
 STARTS = """
 import os, subprocess, sys
-child = subprocess.Popen([sys.executable, *sys.argv[1:]], env={**os.environ, "LOCAL_RANK": "1", "NUMBER": str(os.getpid())})
+environment = {**os.environ, "LOCAL_RANK": "1", "NUMBER": str(os.getpid())}
+child = subprocess.Popen([sys.executable, *sys.argv[1:]], env=environment)
 """
 FOLLOWS = """
 import os, sys, threading

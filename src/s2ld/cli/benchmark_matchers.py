@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     from s2ld.evaluation.benchmark import measure, to_table, write_csv, write_json
     from s2ld.evaluation.matchers import NetworkMatcher
     from s2ld.files import make_folder
+    from s2ld.locks import sole_writer
     from s2ld.matcher import choose_device
 
     device = choose_device(args.device)
@@ -96,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     matchers += [build_from(text, args, config, device) for text in args.matcher or ()]
     folder = args.dump or Path("dump") / f"matchers_{args.data_config.stem}"
     make_folder(folder)
-    rows, protocol = measure(matchers, partial(_source, limit=args.limit), config, folder, device, args.rounds)
+    with sole_writer(folder):
+        rows, protocol = measure(matchers, partial(_source, limit=args.limit), config, folder, device, args.rounds)
     times = f"time: median of {args.rounds} interleaved runs, from grey images in memory to points; {machine}"
     print("\n".join(f"  {line}" for line in [*protocol.lines(), times]), to_table(rows), sep="\n\n")
     if args.json is not None:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +80,13 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         S2LDError: as `s2ld.sfm.match_folder.match_folder`.
     """
     args = build_parser().parse_args(argv)
-    from s2ld.files import whole_file
+    from s2ld.files import make_folder, whole_file
+    from s2ld.locks import sole_writer
 
     rows: list[Row] = []
-    for photos in args.photos:
-        for method in args.methods:
+    make_folder(args.output)
+    with sole_writer(args.output):
+        for photos, method in product(args.photos, args.methods):
             rows.append(_run(args, photos, method))
             print(rows[-1].line(), end="", flush=True)
             with whole_file(args.output / TABLE) as part:

@@ -8,6 +8,7 @@ import math
 import signal
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from s2ld.config import CN, build_config, value_of
 from s2ld.data.datamodule import PairDataModule
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.files import make_folder
+from s2ld.locks import sole_writer
 from s2ld.models.checkpoint import load_fitting, load_strict, read_weights, save_weights
 from s2ld.training.callbacks import MatchFigures, StepProgressBar, StopOnSignal, Throughput, TimeLimit
 from s2ld.training.checkpoints import BEST, LAST, Checkpoints, WholeFileIO, check_resumable, resume_place
@@ -72,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> TrainResult:
     """Train as the command line says.
 
     Raises:
-        S2LDError: bad arguments, configs or files; a loss that is not finite for many steps.
+        S2LDError: bad arguments, configs or files; a loss that is not finite for many steps; another process that
+            writes to the output folder.
         KeyboardInterrupt: Ctrl-C, after the step that ran has been saved.
         Stopped: status 143 after SIGTERM or SIGUSR1, when the step that ran has been saved; 3 when another process of
             the run has ended.
@@ -135,6 +138,14 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
     if checkpoint is not None:
         check_resumable(checkpoint, module)
         _say_place(place, scale)
+    writes = trainer.is_global_zero and not arguments.fast_dev_run
+    with sole_writer(output) if writes else nullcontext():
+        _fit(trainer, module, data, checkpoint)
+        return _finish(trainer, module, output)
+
+
+def _fit(trainer: pl.Trainer, module: S2LDModule, data: PairDataModule, checkpoint: Path | None) -> None:
+    """Run the trainer, and say in a line what ends it where that is no defect."""
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except S2LDError as error:
@@ -145,11 +156,10 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
                 "a loader process was killed, by the system if memory ran out; lower DATA.WORKERS or "
                 "DATA.MEGADEPTH.CACHE_MB, then --resume auto"
             ) from error
-        line = lost_peer(error) if world > 1 else None
+        line = lost_peer(error) if trainer.world_size > 1 else None
         if line is None:
             raise
         raise Stopped(LOST_PROCESS, line) from error
-    return _finish(trainer, module, output)
 
 
 def _finish(trainer: pl.Trainer, module: S2LDModule, output: Path) -> TrainResult:

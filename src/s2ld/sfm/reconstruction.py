@@ -12,6 +12,7 @@ import numpy as np
 
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder
+from s2ld.locks import sole_writer
 from s2ld.sfm.mapper import run_mapper
 from s2ld.viz.reconstruction import ColouredModel
 
@@ -48,10 +49,10 @@ def reconstruct(
         The `pycolmap.Reconstruction`s in that order; none where no two images have enough matches.
 
     Raises:
-        S2LDError: as `run_mapper`, or a file cannot be written.
+        S2LDError: as `run_mapper`, a file cannot be written, or another process writes to `output`.
     """
     make_folder(output)
-    with tempfile.TemporaryDirectory(dir=output, prefix="mapping-") as folder:
+    with sole_writer(output), tempfile.TemporaryDirectory(dir=output, prefix="mapping-") as folder:
         own, new = Path(folder) / "colmap", Path(folder) / SPARSE
         models = run_mapper(database, images, own, seed, threads, progress)
         try:

@@ -19,7 +19,8 @@ from torch import Tensor
 from s2ld.config import defaults, value_of
 from s2ld.errors import S2LDError
 from s2ld.evaluation.journal import Journal, read_title
-from s2ld.files import whole_file
+from s2ld.files import make_folder, whole_file
+from s2ld.locks import sole_writer
 from s2ld.training.consensus.candidates import CandidatePair
 from s2ld.training.consensus.labels import CandidateErrors
 from s2ld.types import Candidates
@@ -53,7 +54,7 @@ def complete_cache(path: Path, header: Header, pairs: int, make: Callable[[int],
         Whether anything was made; False when the cache was there.
 
     Raises:
-        S2LDError: what is there was made with another header, or the cache cannot be written.
+        S2LDError: what is there was made with another header, the cache cannot be written, or another process makes it.
     """
     text = json.dumps(header, sort_keys=True)
     if path.exists():
@@ -62,14 +63,16 @@ def complete_cache(path: Path, header: Header, pairs: int, make: Callable[[int],
     journal_path = path.with_name(path.name + JOURNAL_SUFFIX)
     if (title := read_title(journal_path)) is not None:
         _refuse_another(journal_path, json.loads(title), header)
-    journal = Journal(journal_path, text.encode())
-    for pair in make(len(journal)):
-        journal.append(_to_bytes(pair))
-    if len(journal) != pairs:
-        raise S2LDError(f"{journal_path}: holds {len(journal)} of {pairs} pairs; run the same command again")
-    with whole_file(path) as part:
-        _write(part, text, journal)
-    journal_path.unlink()
+    make_folder(path.parent)
+    with sole_writer(journal_path):  # several runs may share a cache
+        journal = Journal(journal_path, text.encode())
+        for pair in make(len(journal)):
+            journal.append(_to_bytes(pair))
+        if len(journal) != pairs:
+            raise S2LDError(f"{journal_path}: holds {len(journal)} of {pairs} pairs; run the same command again")
+        with whole_file(path) as part:
+            _write(part, text, journal)
+        journal_path.unlink()
     return True
 
 
