@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from s2ld.config import build_config
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.files import make_folder, whole_file
+from s2ld.models.checkpoint import save_weights
 
 
 def write_half(path: Path, stop: type[BaseException]) -> None:
@@ -28,6 +31,22 @@ def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path: Path) -> None:
             write_half(path, stop)
     assert path.read_text() == "old"
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_file_may_be_read_by_whom_the_umask_says(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        (tmp_path / "a.txt.part").touch(0o600)  # as a killed process leaves it
+        with whole_file(tmp_path / "a.txt") as part:
+            part.touch(0o600)  # as temporary files are made
+        save_weights(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, build_config())
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "a.txt": mode,
+        "w.safetensors": mode,
+    }
 
 
 def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from s2ld.errors import S2LDError
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; what was written takes the place of `path` at the end, or goes.
 
-    It is on the disk before it takes the place, so that a power cut leaves one of both whole.
+    It is on the disk before it takes the place, so that a power cut leaves one of both whole. It may be read by whom
+    the umask says, whatever a library's own temporary file was made with.
 
     Raises:
         S2LDError: the file cannot be written; missing parent folders are made.
@@ -24,7 +26,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            mode = _mode_of_new_file(part)
             yield part
+            part.chmod(mode)
             _flush(part)
             os.replace(part, path)
             _flush(path.parent)
@@ -33,6 +37,15 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise S2LDError(f"{path}: cannot write this file ({error.strerror or error}); choose another folder") from error
+
+
+def _mode_of_new_file(path: Path) -> int:
+    """Return the permissions that a new file gets in this place; nothing is at `path` afterwards."""
+    path.unlink(missing_ok=True)
+    path.touch(exist_ok=False)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    path.unlink()
+    return mode
 
 
 def _flush(path: Path) -> None:
