@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
+from s2ld.data.decoders import QUIET
 from s2ld.errors import S2LDError
 from s2ld.training.peers import LOST_STATUS
 
@@ -29,8 +31,9 @@ def exit_status(script: str, body: Callable[[], int]) -> int:
     """Run `body` and return its exit status.
 
     Bad input (`S2LDError`) is one line on standard error and status 2, Ctrl-C one line and status 130, `Stopped` one
-    line and its status.
+    line and its status. What decoders print of damaged pictures is dropped.
     """
+    os.environ[QUIET] = "1"
     try:
         return body()
     except S2LDError as error:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from s2ld.data.decoders import quiet_decoders
 from s2ld.errors import S2LDError
 from s2ld.files import whole_file
 
@@ -38,7 +39,8 @@ def read_image(path: str | Path, grey: bool = False, upright: bool = True) -> UI
     flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
     flags |= 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(data, flags) if data.size else None
+        with quiet_decoders():
+            image = cv2.imdecode(data, flags) if data.size else None
     except cv2.error:
         image = None
     if image is None:
