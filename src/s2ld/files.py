@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,34 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise S2LDError(f"{path}: cannot write this file ({error.strerror or error}); choose another folder") from error
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to fill; it takes the place of `path` at the end, or goes.
+
+    Raises:
+        S2LDError: a file cannot be written; missing parent folders are made.
+    """
+    part, old = (path.with_name(path.name + suffix) for suffix in (".part", ".old"))
+    try:
+        for left in (part, old):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            for file in part.rglob("*"):
+                _flush(file)
+            if path.exists():
+                path.rename(old)
+            part.rename(path)
+            _flush(path.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise S2LDError(f"{path}: cannot write this folder ({error.strerror or error}); choose another") from error
 
 
 def _flush(path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from s2ld.data.images import read_image, write_image
 from s2ld.errors import S2LDError
-from s2ld.sfm.read_model import ColmapCamera, ColmapImage, ColmapModel
+from s2ld.sfm.camera_models import ColmapCamera
+from s2ld.sfm.read_model import ColmapImage, ColmapModel
 from s2ld.sfm.undistort import MEDIAN_DEPTH, undistort
 
 pytest.importorskip("pycolmap")
@@ -40,7 +41,7 @@ def model(names: tuple[str, ...] = ("a.png", "b.jpg")) -> ColmapModel:
     pose[:3, 3] = [0, 0, 2]
     points = np.array([[0.0, 0, 1], [0, 0, 3], [0, 0, 7]])
     images = [ColmapImage(name, 1, pose, np.arange(3)) for name in names]
-    return ColmapModel({1: CAMERA}, images, points)
+    return ColmapModel({1: CAMERA}, images, points, np.zeros((3, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("size", "max_side"), [(SIZE, 800), (SIZE, 160), ((640, 480), 800)])

@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None, progress: bool = True) -> BuildResul
     from s2ld.sfm.scene import Work
 
     load_pycolmap()
-    sets = find_sets(photos, arguments.one_scene)
+    sets = find_sets(photos, arguments.one_scene, arguments.model)
     make_folder(out)
     built = build_scenes(sets, arguments.model, Work(out, config, arguments.device, arguments.jobs, progress))
     if not built.scenes:

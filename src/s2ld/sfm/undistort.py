@@ -16,10 +16,12 @@ from tqdm import tqdm
 
 from s2ld.data.images import UInt8Image, read_image, resize, write_image
 from s2ld.errors import S2LDError
+from s2ld.sfm.camera_models import ColmapCamera, as_pycolmap
 from s2ld.sfm.colmap import load_pycolmap
 from s2ld.sfm.copies import jpeg_names
 from s2ld.sfm.model import RejectedError, SparseModel
-from s2ld.sfm.read_model import ColmapCamera, ColmapImage, ColmapModel
+from s2ld.sfm.orientation import same_shape, upright_images
+from s2ld.sfm.read_model import ColmapImage, ColmapModel
 
 MEDIAN_DEPTH = 10.0
 """Median depth of the points in the images, to which a scene is scaled: a model's unit is arbitrary."""
@@ -61,7 +63,7 @@ def undistort(
 
     Args:
         model: what COLMAP knows.
-        images: folder of its images, which are taken as they are stored, as COLMAP takes them: not turned by EXIF.
+        images: folder of its images, which are turned by EXIF where the model saw them so (`upright_images`).
         folder: where to write.
         max_side: longer side of the undistorted images, px; smaller ones stay as large as they are.
         jobs: threads.
@@ -75,12 +77,13 @@ def undistort(
     kept: list[tuple[ColmapImage, str, _Pinhole]] = []
     rejected: list[tuple[str, str]] = []
     names = jpeg_names([image.name for image in model.images])
+    upright = upright_images(model, images)
 
     def work(pair: tuple[ColmapImage, str]) -> _Pinhole | str:
         image, name = pair
         try:
             target = pinhole(model.cameras[image.camera])
-            pixels = read_image(images / image.name, upright=False)
+            pixels = read_image(images / image.name, upright=image.name in upright)
         except S2LDError as error:
             return str(error).removeprefix(f"{images / image.name}: ")
         return _write(pixels, model.cameras[image.camera], target, folder / name) or target
@@ -131,8 +134,8 @@ def _median_depth(model: SparseModel) -> float:
 def _write(pixels: UInt8Image, camera: ColmapCamera, target: _Pinhole, path: Path) -> str:
     """Write one undistorted image; return why it cannot be, "" where it is there."""
     height, width = pixels.shape[:2]
-    (w, h) = camera.size
-    if abs(width * h - height * w) > max(width, height, w, h):
+    if not same_shape((width, height), camera.size):
+        w, h = camera.size
         return f"{width} x {height} px, but its camera in the model has {w} x {h}: of another shape"
     if not path.exists():
         small = resize(pixels, target.source_size)[0]
@@ -145,7 +148,7 @@ def _pinhole(camera: ColmapCamera, max_side: int) -> _Pinhole:
     api = load_pycolmap()
     options = api.UndistortCameraOptions()
     options.max_image_size = max_side
-    given = api.Camera(model=camera.model, width=camera.size[0], height=camera.size[1], params=list(camera.params))
+    given = as_pycolmap(camera)
     try:
         flat = api.undistort_camera(options, given)
     except (ValueError, RuntimeError) as error:
