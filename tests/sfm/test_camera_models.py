@@ -53,7 +53,7 @@ def test_every_camera_is_undistorted_or_refused(tmp_path: Path, name: str) -> No
     write(tmp_path, name)
     (camera,) = read_model(tmp_path / "binary").cameras.values()
     if not pycolmap.Camera.create_from_model_name(1, name, 500.0, 800, 600).is_perspective():
-        with pytest.raises(S2LDError, match=f"a {name} camera cannot be undistorted") as refused:
+        with pytest.raises(S2LDError, match=f"a {name} camera of parameters 800, 600 cannot be undistorted") as refused:
             _pinhole(camera, 400)
         assert "\n" not in str(refused.value)
         return

@@ -106,6 +106,8 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, harm: str) -> Non
         ("images", "7 1 0 0 0", "7 0 0 0 0", "no rotation"),
         ("images", "a folder/a.jpg", "b.jpg", "two images have one name"),
         ("points3D", "30 1 2 3", "30 1 nan 3", "not finite"),
+        ("points3D", "30 1 2 3", "30 1 1e300 3", "too far away"),
+        ("images", "1 2 3 4 b.jpg", "1 2 1e300 4 b.jpg", "no rotation"),
         ("points3D", "20 0 0 0", "10 0 0 0", "twice"),
         ("cameras", "SIMPLE_RADIAL", "UNHEARD_OF", "of model UNHEARD_OF, which pycolmap .* does not know"),
         ("cameras", "640 480 500", "640 480 -500", "cannot be"),

@@ -41,8 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--model",
         type=Path,
         metavar="DIR",
-        help="COLMAP model of PHOTOS, text or binary (also hloc's), instead of structure from motion; with several "
-        "scenes a folder with one for each",
+        help="COLMAP model of PHOTOS, text or binary (also hloc's), instead of structure from motion: one scene, "
+        "unless it is a folder with a model for each folder of PHOTOS",
     )
     parser.add_argument("--one-scene", action="store_true", help="PHOTOS is one scene, whatever folders it has")
     parser.add_argument(

@@ -20,6 +20,8 @@ from s2ld.errors import S2LDError
 from s2ld.sfm.camera_models import CAMERA_MODELS, ColmapCamera, later_name, parameter_count
 
 PARTS = ("cameras", "images", "points3D")
+FARTHEST = 1e12
+"""Of a coordinate, in a model's unit: what is farther away is damaged."""
 NO_POINT = 2**64 - 1  # a feature without a point; -1 in text
 
 
@@ -117,8 +119,8 @@ def _join(folder: Path, cameras: dict[int, ColmapCamera], images: list[_Image], 
 
     if not images or not len(points.ids):
         refuse(f"a model of {len(images)} images and {len(points.ids)} points is of no use")
-    if not np.isfinite(points.xyz).all():
-        refuse("a point is not finite")
+    if not (np.abs(points.xyz) < FARTHEST).all():
+        refuse("a point is not finite, or too far away")
     if len(np.unique(points.ids)) != len(points.ids):
         refuse("a point is there twice")
     order = np.argsort(points.ids)
@@ -294,7 +296,7 @@ def _camera(model: str, width: int, height: int, params: Sequence[float]) -> Col
 def _pose(quaternion: Sequence[float], translation: Sequence[float]) -> NDArray[np.float64]:
     """Return (4, 4) world to camera of a rotation quaternion (w, x, y, z) and a translation."""
     q = np.array(quaternion, np.float64)
-    if not np.isfinite([*quaternion, *translation]).all() or not 0.9 < q @ q < 1.1:
+    if not (np.abs([*quaternion, *translation]) < FARTHEST).all() or not 0.9 < q @ q < 1.1:
         raise ValueError("a pose is no rotation and translation")
     w, x, y, z = q / np.linalg.norm(q)
     pose = np.eye(4)

@@ -21,7 +21,7 @@ from s2ld.sfm.colmap import load_pycolmap
 from s2ld.sfm.copies import jpeg_names
 from s2ld.sfm.model import RejectedError, SparseModel
 from s2ld.sfm.orientation import same_shape, upright_images
-from s2ld.sfm.read_model import ColmapImage, ColmapModel
+from s2ld.sfm.read_model import FARTHEST, ColmapImage, ColmapModel
 
 MEDIAN_DEPTH = 10.0
 """Median depth of the points in the images, to which a scene is scaled: a model's unit is arbitrary."""
@@ -123,7 +123,7 @@ def _median_depth(model: SparseModel) -> float:
         model.points[seen] @ pose[2, :3] + pose[2, 3] for seen, pose in zip(model.visible, model.poses, strict=True)
     ]
     depths = np.concatenate(rows)
-    ahead = depths[depths > 0]
+    ahead = depths[depths > 1 / FARTHEST]
     if not len(ahead):
         raise RejectedError(
             f"{model.names[0]} and {len(model) - 1} others: no image has a point before it; is it a model?"
@@ -152,7 +152,9 @@ def _pinhole(camera: ColmapCamera, max_side: int) -> _Pinhole:
     try:
         flat = api.undistort_camera(options, given)
     except (ValueError, RuntimeError) as error:
-        raise S2LDError(f"a {camera.model} camera cannot be undistorted ({' '.join(str(error).split())})") from error
+        raise _refusal(camera, " ".join(str(error).split())) from error
+    if not (flat.width and flat.height and np.isfinite(flat.params).all()):
+        raise _refusal(camera, f"to {flat.width} x {flat.height} px")
     fx, fy, cx, cy = flat.params
     x, y = np.meshgrid((np.arange(flat.width) + 0.5 - cx) / fx, (np.arange(flat.height) + 0.5 - cy) / fy)
     rays = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3)
@@ -161,6 +163,14 @@ def _pinhole(camera: ColmapCamera, max_side: int) -> _Pinhole:
     factor = max(1.0, given.width / flat.width, given.height / flat.height)
     source_size = max(1, round(given.width / factor)), max(1, round(given.height / factor))
     scale = np.array(source_size) / np.array(camera.size)
-    sources = (np.asarray(points, np.float64) * scale - 0.5).reshape(flat.height, flat.width, 2).astype(np.float32)
+    with np.errstate(all="ignore"):
+        sources = (np.asarray(points, np.float64) * scale - 0.5).reshape(flat.height, flat.width, 2).astype(np.float32)
+    if not np.isfinite(sources).all():
+        raise _refusal(camera, "it does not tell where its pixels come from")
     K = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]], np.float64)
     return _Pinhole(K, (flat.width, flat.height), sources, source_size)
+
+
+def _refusal(camera: ColmapCamera, reason: str) -> S2LDError:
+    values = ", ".join(f"{value:g}" for value in camera.params)
+    return S2LDError(f"a {camera.model} camera of parameters {values} cannot be undistorted ({reason})")
