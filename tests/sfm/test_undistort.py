@@ -84,10 +84,15 @@ def test_images_that_are_not_those_of_the_model_are_named(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "params", [(1e-9, 160.0, 120.0, 0.0), (300.0, 1e300, 120.0, 0.0), (300.0, 160.0, 120.0, 1e300)]
+    ("size", "params"),
+    [
+        ((320, 240), (300.0, 1e300, 120.0, 0.0)),
+        ((320, 240), (300.0, 160.0, 120.0, 1e300)),
+        ((100_000, 240), (300.0,) * 4),
+    ],
 )
-def test_cameras_that_cannot_be_are_told(tmp_path: Path, params: tuple[float, ...]) -> None:
+def test_cameras_that_cannot_be_are_told(tmp_path: Path, size: tuple[int, int], params: tuple[float, ...]) -> None:
     write_image(distorted(SIZE), tmp_path / "a.png")
-    damaged = replace(model(("a.png",)), cameras={1: ColmapCamera("SIMPLE_RADIAL", SIZE, params)})
+    damaged = replace(model(("a.png",)), cameras={1: ColmapCamera("SIMPLE_RADIAL", size, params)})
     with pytest.raises(S2LDError, match=r"a\.png: a SIMPLE_RADIAL camera of parameters .* cannot be undistorted"):
         undistort(damaged, tmp_path, tmp_path / "out", 200, 1, progress=False)
