@@ -183,7 +183,8 @@ class TeacherWriter:
         self._path, self._file = path, _open(path, "r+")
 
     def __contains__(self, name: str) -> bool:
-        return _is_whole(self._file, name)
+        with one_line(self._path, REMEDY):
+            return _is_whole(self._file, name)
 
     def write(
         self, name: str, size: tuple[int, int], points: NDArray[np.float32], descriptors: NDArray[np.float32]
@@ -193,21 +194,25 @@ class TeacherWriter:
         Raises:
             S2LDError: the disk has no room for it; those before are kept.
         """
-        try:
-            reserve(self._path, self._file.id.get_filesize() + points.nbytes + descriptors.nbytes + MARGIN)
-        except OSError as error:
-            raise S2LDError(
-                f"{self._path}: no room for {name} ({error.strerror}); make room and run the same command, which goes "
-                "on from there"
-            ) from error
+        self._reserve(name, points.nbytes + descriptors.nbytes)
         if name in self._file:
             del self._file[name]
         group = self._file.create_group(name)
         group["points"] = points
         group["descriptors"] = descriptors.astype(np.float16)
         self._file.flush()
+        self._reserve(name, 0)  # the flush gave the rest back
         group.attrs["size"] = size  # last: it says that the rest is there
         self._file.flush()
+
+    def _reserve(self, name: str, content: int) -> None:
+        try:
+            reserve(self._path, self._file.id.get_filesize() + content + MARGIN)
+        except OSError as error:
+            raise S2LDError(
+                f"{self._path}: no room for {name} ({error.strerror}); make room and run the same command, which goes "
+                "on from there"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""

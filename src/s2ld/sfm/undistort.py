@@ -98,7 +98,13 @@ def undistort(
                 kept.append((image, name, result))
     if not kept:
         raise RejectedError(f"{images}: none of the model's {len(names)} images can be used; {': '.join(rejected[0])}")
-    sparse = SparseModel(
+    sparse = _sparse(model, kept)
+    scale = MEDIAN_DEPTH / _median_depth(sparse)
+    return Undistorted(rescale(sparse, scale), [image.name for image, *_ in kept], scale, rejected)
+
+
+def _sparse(model: ColmapModel, kept: Sequence[tuple[ColmapImage, str, _Pinhole]]) -> SparseModel:
+    return SparseModel(
         [name for _, name, _ in kept],
         np.array([target.size for *_, target in kept], np.int64),
         np.stack([target.K for *_, target in kept]),
@@ -106,8 +112,6 @@ def undistort(
         model.points,
         [image.points for image, *_ in kept],
     )
-    scale = MEDIAN_DEPTH / _median_depth(sparse)
-    return Undistorted(rescale(sparse, scale), [image.name for image, *_ in kept], scale, rejected)
 
 
 def rescale(model: SparseModel, scale: float) -> SparseModel:
