@@ -10,7 +10,7 @@ import torch
 
 from s2ld.config import build_config
 from s2ld.errors import S2LDError, as_one_line
-from s2ld.files import make_folder, whole_file
+from s2ld.files import make_folder, whole_file, whole_folder
 from s2ld.models.checkpoint import save_weights
 
 
@@ -47,6 +47,29 @@ def test_a_file_may_be_read_by_whom_the_umask_says(tmp_path: Path, umask: int, m
         "a.txt": mode,
         "w.safetensors": mode,
     }
+
+
+def fill(folder: Path, text: str, stop: type[BaseException] | None = None) -> None:
+    with whole_folder(folder) as part:
+        (part / "sub").mkdir()
+        (part / "sub/a.txt").write_text(text)
+        if stop:
+            raise stop
+
+
+def test_a_folder_takes_its_place_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "sparse"
+    fill(path, "old")
+    (tmp_path / "new/sparse.part").mkdir()  # what a kill leaves
+    for stop in (KeyboardInterrupt, ValueError):
+        with pytest.raises(stop):
+            fill(path, "half", stop)
+    with pytest.raises(S2LDError, match=r"new/sparse: cannot write this folder"):
+        fill(path, "half", OSError)
+    assert (path / "sub/a.txt").read_text() == "old"
+    fill(path, "new")
+    assert (path / "sub/a.txt").read_text() == "new"
+    assert [file.name for file in path.parent.iterdir()] == ["sparse"]
 
 
 def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,36 @@ def _mode_of_new_file(path: Path) -> int:
     mode = stat.S_IMODE(path.stat().st_mode)
     path.unlink()
     return mode
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to fill; it takes the place of `path` at the end, or goes.
+
+    Raises:
+        S2LDError: a file cannot be written; missing parent folders are made.
+    """
+    part, old = (path.with_name(path.name + suffix) for suffix in (".part", ".old"))
+    try:
+        if old.exists() and not path.exists():  # a kill came between the two renames
+            old.rename(path)
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            for file in part.rglob("*"):
+                _flush(file)
+            if path.exists():
+                path.rename(old)
+            part.rename(path)
+            _flush(path.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            if path.exists():
+                shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise S2LDError(f"{path}: cannot write this folder ({error.strerror or error}); choose another") from error
 
 
 def _flush(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -143,3 +144,14 @@ def test_a_damaged_archive_is_not_unpacked(checkout: Path) -> None:
     with pytest.raises(S2LDError, match="damaged"):
         main(["--unpack", ".packs/training.parts.json"])
     assert not (checkout.parent / "shared").exists()
+
+
+def test_a_full_disk_is_one_line(checkout: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        with pytest.raises(S2LDError, match=r"a\.jpg: cannot write this file \(File too large\)") as refused:
+            main(["data.yaml", *SMALL])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(refused.value)

@@ -156,9 +156,9 @@ def test_a_setting_that_a_cache_does_not_know_counts_as_its_default(tmp_path: Pa
 def test_what_is_no_cache_is_named(tmp_path: Path) -> None:
     config, path = tiny(tmp_path), tmp_path / "candidates.h5"
     path.write_text("something else")
-    with pytest.raises(S2LDError, match=r"candidates\.h5: not a cache of candidates"):
+    with pytest.raises(S2LDError, match=r"candidates\.h5: not a readable HDF5 file .*must be a cache of candidates"):
         make_cache(path, network(config), config, CPU)
-    with pytest.raises(S2LDError, match=r"candidates\.h5: not a readable cache"):
+    with pytest.raises(S2LDError, match=r"candidates\.h5: not a readable HDF5 file .*delete it"):
         read_pair(path, 0)
 
 

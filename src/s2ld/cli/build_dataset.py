@@ -46,8 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--model",
         type=Path,
         metavar="DIR",
-        help="COLMAP model of PHOTOS, text or binary (also hloc's), instead of structure from motion; with several "
-        "scenes a folder with one for each",
+        help="COLMAP model of PHOTOS, text or binary (also hloc's), instead of structure from motion: one scene, "
+        "unless it is a folder with a model for each folder of PHOTOS",
     )
     parser.add_argument("--one-scene", action="store_true", help="PHOTOS is one scene, whatever folders it has")
     parser.add_argument(
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None, progress: bool = True) -> BuildResul
     from s2ld.sfm.scene import Work
 
     load_pycolmap()
-    sets = find_sets(photos, arguments.one_scene)
+    sets = find_sets(photos, arguments.one_scene, arguments.model)
     make_folder(out)
     with sole_writer(out):
         built = build_scenes(sets, arguments.model, Work(out, config, arguments.device, arguments.jobs, progress))

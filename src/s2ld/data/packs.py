@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -197,10 +198,20 @@ def _small_depth(depth: NDArray[np.float32], size: Size) -> bytes:
 def _copy(paths: Sequence[Path], source: Path, target: Path) -> None:
     for path in paths:
         place = target / path.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+        with _failures(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    with _failures(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+@contextmanager
+def _failures(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise S2LDError(f"{path}: cannot write this file ({error.strerror}); choose another folder") from error

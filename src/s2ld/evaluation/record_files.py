@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
+from s2ld.hdf5 import find, has, read_array, read_hdf5
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -119,7 +121,7 @@ class PairGroups:
     def find(self, name0: str, name1: str) -> str | None:
         """See `RecordFiles`."""
         with _open(self._path) as file:
-            return next((place for place in _pair_places(name0, name1) if place in file), None)
+            return next((place for place in _pair_places(name0, name1) if has(file, place)), None)
 
     def read(self, place: str, name0: str, name1: str) -> Record:
         """See `RecordFiles`."""
@@ -128,8 +130,9 @@ class PairGroups:
     def arrays(self, place: str) -> Arrays:
         """Return the data sets of a group."""
         with _open(self._path) as file:
-            items = file[place].items() if isinstance(file[place], h5py.Group) else ()
-            return {key: np.asarray(item[()]) for key, item in items if isinstance(item, h5py.Dataset)}
+            group = find(file, place)
+            keys = list(group) if isinstance(group, h5py.Group) else []
+            return {key: read_array(group, key) for key in keys if isinstance(find(group, key), h5py.Dataset)}
 
 
 class HlocFiles:
@@ -162,8 +165,8 @@ class HlocFiles:
 
     def _keypoints(self, file: Any, name: str) -> NDArray[Any]:
         for place in (name, PurePosixPath(name).name):
-            if f"{place}/keypoints" in file:
-                return np.asarray(file[f"{place}/keypoints"][()])
+            if has(file, f"{place}/keypoints"):
+                return read_array(file, f"{place}/keypoints")
         raise S2LDError(f"{self._features}: no keypoints of {name}; give hloc's features of the same images")
 
 
@@ -221,8 +224,5 @@ def _pair_places(name0: str, name1: str) -> list[str]:
     return [separator.join(pair) for pair, separator in product(pairs, "/_")]
 
 
-def _open(path: Path) -> Any:
-    try:
-        return h5py.File(path)
-    except OSError as error:
-        raise S2LDError(f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); check the path") from error
+def _open(path: Path) -> AbstractContextManager[h5py.File]:
+    return read_hdf5(path, "check the path, or write it anew")

@@ -27,6 +27,7 @@ WORK = "work"
 """Folder below a data set of what it was made from: working copies, COLMAP's databases and models. It may be deleted
 once all is done; a later run then begins anew."""
 _STATE = "state.json"
+_READ = "as the model saw them"  # how the images of a model are read: data sets of another way are made anew
 LEAST_STRETCH, MOST_STRETCH = 0.5, 1.15
 """Of `corner_stretch`: fisheye lenses reach 0.6, and no lens is far above 1. A small model may end outside."""
 
@@ -50,11 +51,12 @@ class Built:
     """Scene or photograph (with its scene's folder), and the reason."""
 
 
-def find_sets(photos: Path, one_scene: bool) -> list[PhotoSet]:
+def find_sets(photos: Path, one_scene: bool, model: Path | None = None) -> list[PhotoSet]:
     """Return the scenes of a folder.
 
     A folder that holds images itself is one scene, with all folders below it; else each folder in it that has images,
-    however deep, is one. `one_scene` makes it one in any case.
+    however deep, is one. `one_scene` makes it one in any case, and so does a model that is not a folder with a model
+    for each: its images may lie in a folder for each camera.
 
     Raises:
         S2LDError: there is no such folder, or no image in it.
@@ -65,6 +67,8 @@ def find_sets(photos: Path, one_scene: bool) -> list[PhotoSet]:
         found = [photos]
     else:
         found = [path for path in sorted(photos.iterdir()) if path.is_dir() and next(_photo_files(path), None)]
+    if len(found) > 1 and model is not None and _has_model(model):
+        found = found if all(_has_model(model / path.name) for path in found) else [photos]
     if not found or next(_photo_files(photos), None) is None:
         raise S2LDError(f"{photos}: no image in this folder ({' '.join(sorted(PHOTO_SUFFIXES))})")
     names: list[str] = []
@@ -229,7 +233,7 @@ class _Set:
             model = self._model
             files += [(path, model) for path in sorted(model.rglob("*")) if path.suffix in (".bin", ".txt")]
         config = self._work.config
-        settings = [config.SEED, config.MAX_SIDE, config.MIN_IMAGES, config.SFM.dump(), self._model is None]
+        settings = [config.SEED, config.MAX_SIDE, config.MIN_IMAGES, config.SFM.dump(), self._model is None or _READ]
         total = hashlib.sha256(repr(settings).encode())
         for path, base in files:
             status = path.stat()
@@ -272,6 +276,13 @@ def corner_stretch(model: ColmapModel) -> float:
         focal, cx, cy, k = model.cameras[number].params
         factors.append(1 + k * (cx * cx + cy * cy) / (focal * focal))
     return max(factors, key=lambda factor: abs(factor - 1))
+
+
+def _has_model(path: Path) -> bool:
+    try:
+        return bool(find_models(path))
+    except S2LDError:
+        return False
 
 
 def _dense_maps(folder: Path, model: ColmapModel) -> Path | None:

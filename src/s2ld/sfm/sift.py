@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from s2ld.export.colmap import refuse_full_disk, remove_database, sift_bytes, verification_options, write_database
+from s2ld.export.colmap import (
+    database_errors,
+    refuse_full_disk,
+    remove_database,
+    sift_bytes,
+    verification_options,
+    write_database,
+)
 from s2ld.files import whole_file
 from s2ld.sfm.cameras import CameraGroup
 from s2ld.sfm.colmap import load_pycolmap
@@ -41,7 +48,7 @@ def match_by_sift(
     extraction.num_threads = matching.num_threads = threads
     pycolmap.set_random_seed(seed)
     refuse_full_disk(path, sift_bytes(len(names), len(pairs)))
-    with whole_file(path) as part:
+    with whole_file(path) as part, database_errors(path, part):
         remove_database(part)
         write_database(part, names, cameras)
         pycolmap.extract_features(part, images, list(names), extraction_options=extraction)
