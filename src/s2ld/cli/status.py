@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
 from s2ld.errors import S2LDError
+from s2ld.files import printable
 
 BAD_INPUT = 2
 LOST_PROCESS = 3
@@ -30,10 +32,12 @@ def exit_status(script: str, body: Callable[[], int]) -> int:
     Bad input (`S2LDError`) is one line on standard error and status 2, Ctrl-C one line and status 130, `Stopped` one
     line and its status.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8, as standard error shows them
     try:
         return body()
     except S2LDError as error:
-        print(f"{script}: {error}", file=sys.stderr)
+        print(f"{script}: {printable(error)}", file=sys.stderr)
         return BAD_INPUT
     except Stopped as error:
         print(f"\n{script}: {error}", file=sys.stderr)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,11 +140,23 @@ def load_model(
     if model_overrides:
         config = build_config(overrides=model_overrides, base=config)
     try:
-        model = S2LD(config.MODEL)
+        with _float32_by_default():
+            model = S2LD(config.MODEL)
     except S2LDError as error:
         raise S2LDError(f"{file.path}: with its config, {error}") from error
     load_strict(model, file.state, file.path)
     return model.eval().to(device), config
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """Make new tensors float32 whatever `torch.set_default_dtype` was told, as the weights are."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def load_plain(path: Path) -> Any:

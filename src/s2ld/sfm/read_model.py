@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
+from s2ld.files import read_text
 
 CAMERA_MODELS = {
     "SIMPLE_PINHOLE": 3,
@@ -103,6 +104,8 @@ def read_model(folder: Path) -> ColmapModel:
         path = folder / f"{part}{suffix}"
         try:
             parts.append(reader(path))
+        except S2LDError:
+            raise
         except OSError as error:
             raise S2LDError(f"{path}: cannot read this file ({error.strerror}); is the model complete?") from error
         except (ValueError, IndexError, KeyError, TypeError) as error:
@@ -229,7 +232,7 @@ def _text_cameras(path: Path) -> dict[int, ColmapCamera]:
 
 def _text_images(path: Path) -> list[_Image]:
     images = []
-    lines = iter(path.read_text().splitlines())
+    lines = iter(_text(path).splitlines())
     for line in lines:
         if not line.strip() or line.startswith("#"):
             continue
@@ -251,7 +254,11 @@ _TEXT = (_text_cameras, _text_images, _text_points)
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return [line for line in _text(path).splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _text(path: Path) -> str:
+    return read_text(path, "part of a model", "is the model complete?")
 
 
 def _camera(model: str, width: int, height: int, params: Sequence[float]) -> ColmapCamera:
