@@ -1,8 +1,10 @@
-"""Which device computes, and what a forked process may do with it."""
+"""Which device computes, in which type by default, and what a forked process may do with it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -26,6 +28,20 @@ def choose_device(device: str | torch.device) -> torch.device:
         reason = first_sentence(error)
         raise S2LDError(f"device {str(device)!r} cannot be used ({reason}); use auto, cpu, cuda or cuda:N") from error
     return chosen
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Make new tensors float32 in this context, as weights and images are, whatever `set_default_dtype` was told."""
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def allow_forks() -> None:

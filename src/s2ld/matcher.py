@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from s2ld.data.any_image import network_image, to_array
 from s2ld.data.images import MULTIPLE, UInt8Image, network_size
-from s2ld.devices import allow_forks, choose_device
+from s2ld.devices import allow_forks, choose_device, float32_by_default
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import resized_to_image
 from s2ld.matcher_options import KEEP_SIZE, MAX_SIDE, check_options, check_pairs
@@ -93,7 +93,7 @@ class Matcher:
 
     def _compile(self) -> None:
         if self.fast and self.size is not None:
-            with torch.inference_mode(), self._precision():
+            with torch.inference_mode(), float32_by_default(), self._precision():
                 compile_encoder(self.model, self.resized_size(*self.size), self.device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class Matcher:
         allow_forks()
         self.check_memory(*sizes)
         try:
-            with torch.inference_mode(), self._precision():
+            with torch.inference_mode(), float32_by_default(), self._precision():
                 yield
         except (RuntimeError, cv2.error) as error:  # neither has a class of its own for what a CPU cannot allocate
             if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):

@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,18 +57,31 @@ def read_pixels(path: str | Path, grey: bool = False, upright: bool = True) -> N
     return pixels
 
 
-def check_header(data: bytes, path: str | Path) -> tuple[int, int, bool]:
-    """Return width and height of a picture by its header, px as stored, and whether its channels lie apart (TIFF).
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture."""
+
+    width: int
+    """px, as stored."""
+    height: int
+    samples: int = 0
+    """Values a pixel, where they have more than 16 bits, which only TIFF has; else 0."""
+    apart: bool = False
+    """The channels of a TIFF lie one behind the other."""
+
+
+def check_header(data: bytes, path: str | Path) -> Header:
+    """Return the header of a picture's file.
 
     Raises:
-        S2LDError: there is no such header, or what it declares is too large to decode; `path` is named.
+        S2LDError: there is none, or what it declares is too large to decode; `path` is named.
     """
     try:
-        width, height, apart = _tiff_header(data) if data[:2] in (b"II", b"MM") else (*_size(data), False)
+        header = _tiff_header(data) if data[:2] in (b"II", b"MM") else _header(data)
     except Exception as error:  # whatever damaged or invented bytes may lead Pillow into
         raise S2LDError(f"{printable(path)}: {_no_picture(data)}") from error
-    check_size(width, height, path)
-    return width, height, apart
+    check_size(header.width, header.height, path)
+    return header
 
 
 def check_size(width: int, height: int, name: str | Path) -> None:
@@ -121,39 +135,38 @@ def _reads_heif() -> bool:
     return True
 
 
-def _size(data: bytes) -> tuple[int, int]:
+def _header(data: bytes) -> Header:
     with open_header(data) as image:
-        return image.size
+        return Header(*image.size)
 
 
-def _tiff_header(data: bytes) -> tuple[int, int, bool]:
-    """As `check_header`; Pillow's reader of tags knows files whose pixels Pillow does not."""
-    start = data[: 16 if 43 in data[2:4] else 8]  # 43: BigTIFF
-    tags = TiffImagePlugin.ImageFileDirectory_v2(start)
+def _tiff_header(data: bytes) -> Header:
+    """Read a TIFF's tags, which Pillow does of more files than it knows the pixels of."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])  # 43: BigTIFF
     file = io.BytesIO(data)
     file.seek(tags.next)
     tags.load(file)
-    apart = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2 and tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) > 1
-    return int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH]), apart
+    samples = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+    deep = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 16
+    apart = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2 and samples > 1
+    size = int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
+    return Header(*size, samples if deep else 0, apart)
 
 
-def _by_opencv(data: bytes, grey: bool, upright: bool, header: tuple[int, int, bool]) -> NDArray[Any] | None:
-    # OpenCV decodes floats of one channel only as grey, those of three only as colours, and with channels that lie
-    # apart it gets more than 8 bits wrong, as it does when it exchanges their order itself
-    kinds = [cv2.IMREAD_GRAYSCALE, cv2.IMREAD_COLOR] if grey else [cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE]
-    extra = (0 if header[2] else cv2.IMREAD_ANYDEPTH) | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
-    encoded = np.frombuffer(data, np.uint8)
-    for kind in kinds:
-        try:
-            pixels = cv2.imdecode(encoded, kind | extra)
-        except cv2.error:
-            continue
-        if pixels is None:
-            continue
-        if pixels.ndim == 2:
-            return np.asarray(pixels)
-        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if pixels.dtype == np.uint8 else pixels[..., ::-1])
-    return None
+def _by_opencv(data: bytes, grey: bool, upright: bool, header: Header) -> NDArray[Any] | None:
+    # of more than 16 bits OpenCV decodes one channel only as grey, and three only as colours
+    kind = cv2.IMREAD_GRAYSCALE if header.samples == 1 or (grey and not header.samples) else cv2.IMREAD_COLOR
+    # channels that lie apart it reads right in 8 bits alone, and colours of 16 only in its own order
+    depth = 0 if header.apart else cv2.IMREAD_ANYDEPTH
+    try:
+        pixels = cv2.imdecode(
+            np.frombuffer(data, np.uint8), kind | depth | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+        )
+    except cv2.error:
+        return None
+    if pixels is None or pixels.ndim == 2:
+        return None if pixels is None else np.asarray(pixels)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if pixels.dtype == np.uint8 else pixels[..., ::-1])
 
 
 def _by_pillow(data: bytes, upright: bool) -> NDArray[Any] | None:

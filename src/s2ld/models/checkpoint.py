@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from s2ld.config import CN, build_config, config_from_text, config_to_text
+from s2ld.devices import float32_by_default
 from s2ld.errors import S2LDError
 from s2ld.files import whole_file
 from s2ld.models.network import S2LD
@@ -140,23 +140,12 @@ def load_model(
     if model_overrides:
         config = build_config(overrides=model_overrides, base=config)
     try:
-        with _float32_by_default():
+        with float32_by_default():
             model = S2LD(config.MODEL)
     except S2LDError as error:
         raise S2LDError(f"{file.path}: with its config, {error}") from error
     load_strict(model, file.state, file.path)
     return model.eval().to(device), config
-
-
-@contextmanager
-def _float32_by_default() -> Iterator[None]:
-    """Make new tensors float32 whatever `torch.set_default_dtype` was told, as the weights are."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def load_plain(path: Path) -> Any:
