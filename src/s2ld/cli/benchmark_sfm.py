@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2ld.cli.match_folder import add_matching_options, folder_settings
 from s2ld.cli.arguments import parse_arguments
+from s2ld.cli.match_folder import add_matching_options, folder_settings
 from s2ld.cli.status import exit_status
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
