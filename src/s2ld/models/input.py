@@ -35,6 +35,8 @@ def checked(images: ImageBatch) -> Tensor:
     if not isinstance(images, ImageBatch):
         raise S2LDError(f"a network takes ImageBatch(image), not a {type(images).__name__}; Matcher takes any image")
     image = images.image
+    if torch.compiler.is_compiling():  # what is traced, for ONNX too, has sizes that were checked, or none yet
+        return image
     if image.ndim != 4 or image.shape[1] != 1 or image.shape[2] % CELL or image.shape[3] % CELL:
         raise S2LDError(
             f"a network takes grey images (N, 1, H, W), sides multiples of {CELL}, not {tuple(image.shape)}; Matcher "
