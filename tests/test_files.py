@@ -10,7 +10,7 @@ import torch
 
 from s2ld.config import build_config
 from s2ld.errors import S2LDError, as_one_line
-from s2ld.files import make_folder, whole_file, whole_folder
+from s2ld.files import is_portable, make_folder, printable, read_text, whole_file, whole_folder
 from s2ld.models.checkpoint import save_weights
 
 
@@ -115,3 +115,44 @@ def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeyp
     with whole_file(tmp_path / "folder/a.txt") as part:
         part.write_text("a")
     assert done == ["a.txt.part", "moved", "folder"]
+
+
+@pytest.mark.parametrize("text", ["a.jpg b.jpg\r\n", "straße\n", ""])
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, text: str) -> None:
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+        assert read_text(tmp_path / "a.txt", "list", "check it") == text
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("a b\n".encode("utf-16"), "not a text file in UTF-8 but in UTF-16; save this list as UTF-8"),
+        ("a b\n".encode("utf-16-be"), "not a text file in UTF-8, so no list; check it"),
+        ("straße\n".encode("latin-1"), "not a text file in UTF-8"),
+        (b"a.jpg\0 b.jpg\n", "not a text file in UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_said_in_one_line(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(S2LDError, match=rf"a\.txt: {words}") as caught:
+        read_text(tmp_path / "a.txt", "list", "check it")
+    assert "\n" not in str(caught.value)
+
+
+def test_pipes_and_missing_files_are_no_text(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path / "pipe", "a pipe or a device"),
+        ("/dev/zero", "a pipe"),
+        (tmp_path / "x", "No such"),
+    ):
+        with pytest.raises(S2LDError, match=f"cannot read this list .*{words}.*; check it"):
+            read_text(path, "list", "check it")
+
+
+def test_odd_names_are_printed_in_one_line() -> None:
+    assert printable("fa\udce7ade\n\0.jpg") == "fa\\udce7ade\\n\\x00.jpg"
+    assert printable("façade\u202f3.jpg") == "façade\u202f3.jpg"
+    assert is_portable("façade\u202f 3.jpg")
+    assert not any(map(is_portable, ("fa\udce7ade", "a\nb", "a\0b", "\ud800")))

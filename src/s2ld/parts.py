@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s2ld.errors import S2LDError
-from s2ld.files import whole_file
+from s2ld.files import read_text, whole_file
 
 MIB = 1 << 20
 MANIFEST = ".parts.json"
@@ -115,13 +115,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         S2LDError: the file is missing, or no such list.
     """
+    text = read_text(path, "list of parts", f"give a file that ends in {MANIFEST}")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(text)
         entries = [*content["parts"], *([content["file"]] if "file" in content else [])]
         _check_names(Part(**entry).name for entry in entries)
-    except OSError as error:
-        raise S2LDError(f"{path}: cannot read this list of parts ({error.strerror}); check the path") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise S2LDError(f"{path}: not a list of parts; give a file that ends in {MANIFEST}") from error
     return dict(content)
 

@@ -78,11 +78,11 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     if unknown:
         raise S2LDError(f"--others: there is no matcher {unknown[0]!r}; use some of {','.join(OTHERS)}")
     weights = {name: resolve(name) for name in args.weight or [DEFAULT]}
+    from s2ld.devices import choose_device
     from s2ld.evaluation.benchmark import measure, to_table, write_csv, write_json
     from s2ld.evaluation.matchers import NetworkMatcher
     from s2ld.files import make_folder
     from s2ld.locks import sole_writer
-    from s2ld.matcher import choose_device
 
     device = choose_device(args.device)
     machine = describe_machine(device, set_threads(args.threads))

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2ld.cli.arguments import parse_arguments
 from s2ld.cli.match_folder import add_matching_options, folder_settings
 from s2ld.cli.status import exit_status
 
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     Raises:
         S2LDError: as `s2ld.sfm.match_folder.match_folder`.
     """
-    args = build_parser().parse_args(argv)
+    args = parse_arguments(build_parser(), argv)
     from s2ld.files import make_folder, whole_file
     from s2ld.locks import sole_writer
 
@@ -98,7 +99,7 @@ def script(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status, see `s2ld.cli.status`."""
 
     def body() -> int:
-        args = build_parser().parse_args(argv)
+        args = parse_arguments(build_parser(), argv)
         main(argv)
         print(f"see {args.output / TABLE}")
         return 0

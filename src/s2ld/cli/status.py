@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
 
 from s2ld.data.decoders import QUIET
 from s2ld.errors import S2LDError
+from s2ld.files import printable
 from s2ld.training.peers import LOST_STATUS
 
 BAD_INPUT = 2
@@ -34,10 +36,12 @@ def exit_status(script: str, body: Callable[[], int]) -> int:
     line and its status. What decoders print of damaged pictures is dropped.
     """
     os.environ[QUIET] = "1"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8, as standard error shows them
     try:
         return body()
     except S2LDError as error:
-        print(f"{script}: {error}", file=sys.stderr)
+        print(f"{script}: {printable(error)}", file=sys.stderr)
         return BAD_INPUT
     except Stopped as error:
         print(f"\n{script}: {error}", file=sys.stderr)

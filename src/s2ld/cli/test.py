@@ -132,8 +132,8 @@ def _predict(
     args: argparse.Namespace, config: CN, weight: Path | None, source: PairSource, cache: Path
 ) -> tuple[CacheHeader, str]:
     """Make or keep the cache, of --matcher where there is no weight file; return its header and the settings."""
+    from s2ld.devices import choose_device
     from s2ld.evaluation.predict import build_header, match_into_cache, matcher_header, predict_into_cache
-    from s2ld.matcher import choose_device
 
     device, workers = choose_device(args.device), int(config.DATA.WORKERS)
     if weight is not None:

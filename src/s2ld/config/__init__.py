@@ -14,6 +14,7 @@ from yacs.config import CfgNode as CN
 from s2ld.config.defaults import defaults
 from s2ld.config.values import ONE_OR_MORE, fit
 from s2ld.errors import S2LDError
+from s2ld.files import read_text
 
 __all__ = ["CN", "build_config", "config_from_text", "config_keys", "config_to_text", "defaults", "value_of"]
 
@@ -49,13 +50,7 @@ def build_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()
     for file in map(Path, files):
         if file.suffix not in (".yaml", ".yml"):
             raise S2LDError(f"{file}: a config must be a .yaml file (a .py config would execute); rewrite it as YAML")
-        try:
-            text = file.read_text()
-        except OSError as error:
-            raise S2LDError(f"{file}: cannot read this config ({error.strerror}); check the path") from error
-        except UnicodeDecodeError as error:
-            raise S2LDError(f"{file}: not a text file in UTF-8; a config must be YAML") from error
-        _merge_text(config, text, str(file))
+        _merge_text(config, read_text(file, "config", "give a YAML file"), str(file))
     if len(overrides) % 2:
         raise S2LDError(f"overrides must be KEY VALUE pairs, but {overrides[-1]!r} has no value")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from s2ld.data.layouts import is_megadepth
 from s2ld.data.safe_pickle import safe_load
 from s2ld.errors import S2LDError
-from s2ld.files import whole_file
+from s2ld.files import read_text, whole_file
 
 IMAGE_KEYS = ("image_paths", "depth_paths", "intrinsics", "poses")
 PLAIN_KEYS = (*IMAGE_KEYS, "pairs", "overlap")
@@ -148,12 +148,7 @@ def index_files(folder: str | Path, scenes: str | Path = "") -> list[Path]:
     """
     folder = Path(folder)
     if scenes:
-        try:
-            lines = Path(scenes).read_text().split()
-        except OSError as error:
-            raise S2LDError(f"{scenes}: cannot read this list of scenes ({error.strerror}); check the path") from error
-        except UnicodeDecodeError as error:
-            raise S2LDError(f"{scenes}: not a text file; a list of scenes has one name a line") from error
+        lines = read_text(scenes, "list of scenes", "give a text file with one name a line").split()
         paths = [folder / (line if line.endswith(".npz") else f"{line}.npz") for line in lines]
     else:
         paths = sorted(folder.glob("*.npz"))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
+from s2ld.files import read_text
 
 ORTHONORMAL_TOLERANCE = 1e-3  # of a rotation matrix written with four digits
 
@@ -20,10 +21,9 @@ def read_matrix(path: Path, side: int) -> Array:
     Raises:
         S2LDError: the file is missing or holds something else.
     """
+    words = read_text(path, "matrix", "is the data set complete?").split()
     try:
-        values = np.array(path.read_text().split(), np.float64)
-    except OSError as error:
-        raise S2LDError(f"{path}: cannot read this matrix ({error.strerror}); is the data set complete?") from error
+        values = np.array(words, np.float64)
     except ValueError:
         values = np.empty(0)
     if values.size != side * side:

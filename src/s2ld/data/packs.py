@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from s2ld.config import CN
-from s2ld.data.images import PHOTO_SUFFIXES, UInt8Image, read_image, resize
+from s2ld.data.images import UInt8Image, read_image, resize
 from s2ld.data.index import SceneIndex, read_indices, write_index
 from s2ld.data.megadepth import MegaDepthFiles, megadepth_files
 from s2ld.data.photo_files import Size, nearest, photo_files, present_depth, present_image, read_depth
+from s2ld.data.photo_folders import list_photos
 from s2ld.errors import S2LDError
 from s2ld.files import whole_file
 from s2ld.geometry.camera import rescale_intrinsics
@@ -139,11 +140,7 @@ def _place(path: Path) -> PurePosixPath:
 
 
 def _stage_photos(source: Path, exclude: Sequence[str], root: Path, recoding: Recoding) -> None:
-    try:
-        photos = [path for path in sorted(source.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
-    except OSError as error:
-        raise S2LDError(f"{source}: cannot list this photo folder ({error.strerror}); set DATA.PHOTOS") from error
-    photos = [path for path in photos if not path.name.startswith(tuple(exclude))]
+    photos = [path for path in list_photos(source, deeper=False).photos if not path.name.startswith(tuple(exclude))]
     for path in tqdm(photos, desc="photographs", unit="file"):
         _write(root / _place(source) / path.name, _recoded(path, recoding)[0])
 

@@ -23,6 +23,7 @@ from s2ld.data.images import network_size, read_image, resize
 from s2ld.data.matrices import Array, is_intrinsics, is_rotation
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.errors import S2LDError
+from s2ld.files import portable_name, read_text
 from s2ld.geometry.camera import rescale_intrinsics
 
 QUARTER_TURN = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -88,14 +89,8 @@ class PosedPairs:
 
 
 def _read_list(path: Path) -> list[_Pair]:
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise S2LDError(
-            f"{path}: cannot read this list of pairs ({error.strerror}); DATA.POSED_PAIRS.ROOT must be a folder with it"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise S2LDError(f"{path}: not a text file in UTF-8; DATA.POSED_PAIRS.LIST must be a list of pairs") from error
+    remedy = "DATA.POSED_PAIRS.ROOT must be its folder, and DATA.POSED_PAIRS.LIST its name"
+    text = read_text(path, "list of pairs", remedy)
     if path.suffix == ".txt":
         lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
         if not lines:
@@ -142,8 +137,8 @@ def _read_pair(entry: Any, origin: str, turns: tuple[int, int] = (0, 0)) -> _Pai
     if not is_rotation(T_0to1[:3, :3]):
         raise S2LDError(f"{origin}: T_0to1 holds no rotation; it must be [[R, t], [0, 0, 0, 1]] with x1 = R x0 + t")
     return _Pair(
-        str(entry["image0"]),
-        str(entry["image1"]),
+        portable_name(entry["image0"], origin),
+        portable_name(entry["image1"], origin),
         _intrinsics(entry, "K0", origin),
         _intrinsics(entry, "K1", origin),
         T_0to1,

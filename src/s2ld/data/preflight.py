@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from s2ld.config import CN
+from s2ld.data.image_files import open_header
 from s2ld.data.index import SceneIndex, index_files, narrow, read_index
 from s2ld.data.matrices import is_rotation
 from s2ld.data.megadepth import MegaDepthFiles
@@ -220,7 +220,7 @@ def _noted(problems: dict[str, str]) -> Iterator[None]:
 def _header_size(files: PhotoFiles) -> Size:
     path = present_image(files)
     try:
-        with Image.open(path) as image:
+        with open_header(path) as image:
             return image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever damaged or invented bytes may lead Pillow into
         raise unreadable("image undecodable", f"{path}: not an image by its header; fetch it again") from error

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from s2ld.config import CN
-from s2ld.data.decoders import quiet_decoders
+from s2ld.data.image_files import read_pixels
 from s2ld.data.images import find_image, read_image, resize
 from s2ld.data.matrices import Array, is_intrinsics, is_rotation, read_matrix
 from s2ld.data.sample import PairSample, ViewSample
@@ -152,8 +152,10 @@ def _read_pose(path: Path) -> Array | None:
 
 def _read_depth(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
     """Read depth, (H, W) metres, of the pixel of its frame that the centre of each resized pixel falls on."""
-    with quiet_decoders():
-        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    try:
+        depth = read_pixels(path, grey=True, upright=False)
+    except S2LDError:
+        depth = None
     if depth is None or depth.dtype != np.uint16 or depth.shape != DEPTH_FRAME[::-1]:
         what = f"{DEPTH_FRAME[0]} x {DEPTH_FRAME[1]} px of 16 bits"
         raise S2LDError(f"{path}: no depth map of {what} here; fetch it, or set DATA.SCANNET.DEPTH False")

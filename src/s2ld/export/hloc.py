@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from s2ld.errors import S2LDError
-from s2ld.files import whole_file
+from s2ld.files import portable_name, whole_file
 from s2ld.hdf5 import new_hdf5
 from s2ld.sfm.identity import FolderMatches
 
@@ -65,9 +65,13 @@ def write_hloc(
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise `S2LDError` where hloc's names of pairs would confuse two images: `a/b.jpg` and `a-b.jpg` are one there."""
+    """Raise `S2LDError` for names that hloc's files cannot hold.
+
+    They are in UTF-8, and write / as -: `a/b.jpg` and `a-b.jpg` are one name there.
+    """
     seen: dict[str, str] = {}
     for name in names:
+        portable_name(name, "hloc's files")
         other = seen.setdefault(name.replace("/", "-"), name)
         if other != name:
             raise S2LDError(f"{name} and {other} are one name in hloc's files, which write / as -; rename one of them")

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from s2ld.config import CN, build_config, config_from_text, config_to_text
+from s2ld.devices import float32_by_default
 from s2ld.errors import S2LDError
 from s2ld.files import whole_file
 from s2ld.models.network import S2LD
@@ -139,7 +140,8 @@ def load_model(
     if model_overrides:
         config = build_config(overrides=model_overrides, base=config)
     try:
-        model = S2LD(config.MODEL)
+        with float32_by_default():
+            model = S2LD(config.MODEL)
     except S2LDError as error:
         raise S2LDError(f"{file.path}: with its config, {error}") from error
     load_strict(model, file.state, file.path)

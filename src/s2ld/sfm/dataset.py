@@ -6,13 +6,13 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from s2ld.data.images import PHOTO_SUFFIXES
+from s2ld.data.photo_folders import list_photos
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder, whole_file
 from s2ld.sfm.copies import copy_photos
@@ -63,14 +63,13 @@ def find_sets(photos: Path, one_scene: bool, model: Path | None = None) -> list[
     """
     if not photos.is_dir():
         raise S2LDError(f"{photos}: no such folder; give one with photographs")
-    if one_scene or any(_is_photo(path) for path in photos.iterdir()):
-        found = [photos]
-    else:
-        found = [path for path in sorted(photos.iterdir()) if path.is_dir() and next(_photo_files(path), None)]
+    listing = list_photos(photos)
+    if not listing.photos:
+        raise listing.nothing()
+    together = one_scene or bool(list_photos(photos, deeper=False).photos)
+    found = [photos] if together else _folders_with_pictures(photos)
     if len(found) > 1 and model is not None and _has_model(model):
         found = found if all(_has_model(model / path.name) for path in found) else [photos]
-    if not found or next(_photo_files(photos), None) is None:
-        raise S2LDError(f"{photos}: no image in this folder ({' '.join(sorted(PHOTO_SUFFIXES))})")
     names: list[str] = []
     for path in found:
         whole = path.resolve()
@@ -173,7 +172,8 @@ class _Set:
         return self._scenes(folders, images, titles, reason="not registered: too few matches with others")
 
     def _from_model(self, path: Path) -> list[SceneInput]:
-        names = [file.relative_to(self._set.folder).as_posix() for file in _photo_files(self._set.folder)]
+        photos = list_photos(self._set.folder).photos
+        names = [file.relative_to(self._set.folder).as_posix() for file in photos]
         try:
             folders = find_models(path)
         except S2LDError as error:
@@ -228,7 +228,7 @@ class _Set:
 
     def _key(self) -> str:
         """Return what changes with the photographs, the model, or a setting that cameras depend on."""
-        files = [(path, self._set.folder) for path in _photo_files(self._set.folder)]
+        files = [(path, self._set.folder) for path in list_photos(self._set.folder).photos]
         if self._model is not None:
             model = self._model
             files += [(path, model) for path in sorted(model.rglob("*")) if path.suffix in (".bin", ".txt")]
@@ -298,9 +298,15 @@ def _scene_from(values: dict[str, Any]) -> SceneResult:
     return SceneResult(**{**values, "size": tuple(values["size"]), "rejected": rejected})
 
 
-def _photo_files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if _is_photo(path))
-
-
-def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
+def _folders_with_pictures(photos: Path) -> list[Path]:
+    """Return the folders in a folder that have pictures, read or not, by name; each once, whatever links to it."""
+    found: dict[Path, Path] = {}
+    here = photos.resolve()
+    for path in sorted((path for path in photos.iterdir() if path.is_dir()), key=Path.is_symlink):
+        target = path.resolve()
+        if target in found or here.is_relative_to(target):
+            continue
+        listing = list_photos(path)
+        if listing.photos or listing.others:
+            found[target] = path
+    return sorted(found.values())

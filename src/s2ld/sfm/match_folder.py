@@ -9,7 +9,7 @@ from pathlib import Path
 from s2ld.errors import S2LDError
 from s2ld.export.colmap import write_database
 from s2ld.export.hloc import check_names, write_hloc
-from s2ld.files import make_folder, whole_file
+from s2ld.files import make_folder, printable, whole_file
 from s2ld.locks import sole_writer
 from s2ld.sfm.cameras import group_cameras
 from s2ld.sfm.copies import copy_photo
@@ -159,7 +159,7 @@ def choose_pairs(
 def write_rejected(output: Path, rejected: Sequence[tuple[str, str]]) -> None:
     """Write what cannot be used, one a line with its reason; an empty file where all can be."""
     with whole_file(output / REJECTED) as part:
-        part.write_text("".join(": ".join(filter(None, entry)) + "\n" for entry in rejected))
+        part.write_text("".join(printable(": ".join(filter(None, entry))) + "\n" for entry in rejected))
 
 
 def upright_images(folder: PhotoFolder, output: Path) -> Path:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
+from s2ld.files import read_text
 from s2ld.sfm.camera_models import CAMERA_MODELS, ColmapCamera, later_name, parameter_count
 
 PARTS = ("cameras", "images", "points3D")
@@ -253,7 +254,7 @@ def _text_cameras(path: Path) -> dict[int, ColmapCamera]:
 
 def _text_images(path: Path) -> list[_Image]:
     images = []
-    lines = iter(path.read_text().splitlines())
+    lines = iter(_text(path).splitlines())
     for line in lines:
         if not line.strip() or line.startswith("#"):
             continue
@@ -284,7 +285,11 @@ _TEXT = (_text_cameras, _text_images, _text_points)
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return [line for line in _text(path).splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _text(path: Path) -> str:
+    return read_text(path, "part of a model", "is the model complete?")
 
 
 def _camera(model: str, width: int, height: int, params: Sequence[float]) -> ColmapCamera:

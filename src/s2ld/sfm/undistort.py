@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from s2ld.data.images import UInt8Image, read_image, resize, write_image
 from s2ld.errors import S2LDError
+from s2ld.files import printable
 from s2ld.sfm.camera_models import ColmapCamera, as_pycolmap
 from s2ld.sfm.colmap import load_pycolmap
 from s2ld.sfm.copies import jpeg_names
@@ -85,7 +86,7 @@ def undistort(
             target = pinhole(model.cameras[image.camera])
             pixels = read_image(images / image.name, upright=image.name in upright)
         except S2LDError as error:
-            return str(error).removeprefix(f"{images / image.name}: ")
+            return str(error).removeprefix(f"{printable(images / image.name)}: ")
         return _write(pixels, model.cameras[image.camera], target, folder / name) or target
 
     with ThreadPoolExecutor(jobs) as pool:
