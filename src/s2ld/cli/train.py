@@ -15,11 +15,12 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from s2ld.cli.status import LOST_PROCESS, TERMINATED, Stopped, exit_status
 from s2ld.config import CN, build_config, value_of
 from s2ld.data.datamodule import PairDataModule
+from s2ld.data.scene_geometry import odd_scenes
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.files import make_folder
 from s2ld.models.checkpoint import load_fitting, load_strict, read_weights, save_weights
@@ -128,6 +129,8 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
     pl.seed_everything(config.TRAIN.SEED, verbose=False)
     candidates = CachedCandidates(cache_path(config, output), config) if config.TRAIN.STAGE == "consensus" else None
     data = PairDataModule(config) if candidates is None else candidate_data(candidates, config)
+    if checkpoint is None:
+        _say_conventions(config)
     place = Place() if checkpoint is None else resume_place(checkpoint)
     scale = run_scale(config, world, _epoch_pairs(data), place)
     module = S2LDModule(config, scale)
@@ -183,6 +186,12 @@ def _epoch_pairs(data: PairDataModule) -> int | None:
         return None
     data.setup("fit")
     return data.epoch_pairs
+
+
+@rank_zero_only
+def _say_conventions(config: CN) -> None:
+    for line in odd_scenes(config.DATA):
+        rank_zero_info(f"warning: {line}")
 
 
 def _say_place(place: Place, scale: RunScale) -> None:

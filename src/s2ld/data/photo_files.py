@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from s2ld.data.images import UInt8Image, read_image
 from s2ld.data.index import SceneIndex
@@ -124,6 +125,16 @@ def present_depth(files: PhotoFiles) -> Path:
             "depth missing", f"{files.depth}: no such depth map (of {files.image}); training needs it, fetch the depths"
         )
     return files.depth
+
+
+def header_size(files: PhotoFiles) -> Size:
+    """Return the image's size by its header alone; raises `UnreadableError` where there is none."""
+    path = present_image(files)
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise unreadable("image undecodable", f"{path}: not an image by its header; fetch it again") from error
 
 
 def intrinsics_scale(files: PhotoFiles, size: Size) -> tuple[float, float]:

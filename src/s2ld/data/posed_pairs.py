@@ -178,7 +178,7 @@ def _matrices(entries: list[dict[str, Any]], key: str, side: int, origins: list[
         matrices = np.empty(0)
     if matrices.shape != (len(values), side, side):
         _refuse_first(np.array([not _is_matrix(value, side) for value in values]), origins, must)
-    _refuse_first(~np.isfinite(matrices.reshape(len(matrices), -1)).all(1), origins, must)
+    _refuse_first(~np.all(np.isfinite(matrices), axis=(1, 2)), origins, must)
     return matrices
 
 
