@@ -41,6 +41,7 @@ from s2ld.training.processes import (
     slurm_plugins,
     uses_cuda,
 )
+from s2ld.training.restoring import check_restorable
 from s2ld.training.skipped import SkippedPairs
 from s2ld.training.stages import DETECTOR_MODULES
 
@@ -143,6 +144,7 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
     rank_zero_info(f"{scale}; {where}; {precision}; to {output}")
     if checkpoint is not None:
         check_resumable(checkpoint, module)
+        check_restorable(checkpoint, module, trainer, data)
         _say_place(place, scale)
     follow_parent()
     try:
