@@ -52,8 +52,8 @@ def _try(path: Path, name: str, load: Callable[[], None]) -> None:
     except Exception as error:  # whatever values of another kind lead torch and Lightning into
         reason = one_line(error) or type(error).__name__
         raise S2LDError(
-            f"{path}: its part {name} is not what a run writes ({reason}), so a run cannot go on from it; start from its "
-            "weights by TRAIN.INIT_WEIGHTS"
+            f"{path}: its part {name} is not what a run writes ({reason}), so a run cannot go on from it; start from "
+            "its weights by TRAIN.INIT_WEIGHTS"
         ) from error
 
 
