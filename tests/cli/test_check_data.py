@@ -15,9 +15,10 @@ import pytest
 from s2ld.cli.check_data import SourceReport, main, script
 from s2ld.config import build_config
 from s2ld.data.index import SceneIndex, read_index, read_indices, write_index
+from s2ld.data.matrices import is_rigid
 from s2ld.data.megadepth import MegaDepthPairs, megadepth_source
 from s2ld.data.photo_files import PROBLEMS
-from s2ld.data.preflight import NO_DEPTH, NOT_RIGID, is_rigid
+from s2ld.data.preflight import NO_DEPTH, NOT_RIGID
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"

@@ -111,7 +111,7 @@ class Hostile:
 def test_pickled_objects_are_refused_and_nothing_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     write_index(root, name=np.array([[Hostile()] * 4], object))
-    with pytest.raises(S2LDError, match=r"test\.npz: not an \.npz of plain arrays \(pickles are not read\)"):
+    with pytest.raises(S2LDError, match=r"test\.npz: not an \.npz of plain arrays \(it holds pickled objects\)"):
         ScanNetPairs(config(root).DATA)
     assert not Path("hostile-was-here").exists()
 

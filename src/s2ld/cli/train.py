@@ -16,11 +16,12 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import Strategy
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from s2ld.cli.status import LOST_PROCESS, TERMINATED, Stopped, exit_status
 from s2ld.config import CN, build_config, value_of
 from s2ld.data.datamodule import PairDataModule
+from s2ld.data.scene_geometry import odd_scenes
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.files import make_folder
 from s2ld.locks import sole_writer
@@ -35,6 +36,7 @@ from s2ld.training.optim import Place, RunScale, run_scale
 from s2ld.training.peers import follow_first
 from s2ld.training.precision import run_precision
 from s2ld.training.processes import Processes, check_slurm, device_count, lost_peer, slurm_plugins, uses_cuda
+from s2ld.training.restoring import check_restorable
 from s2ld.training.skipped import SkippedPairs
 from s2ld.training.stages import DETECTOR_MODULES
 
@@ -125,6 +127,8 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
     pl.seed_everything(config.TRAIN.SEED, verbose=False)
     candidates = CachedCandidates(cache_path(config, output), config) if config.TRAIN.STAGE == "consensus" else None
     data = PairDataModule(config) if candidates is None else candidate_data(candidates, config)
+    if checkpoint is None:
+        _say_conventions(config)
     place = Place() if checkpoint is None else resume_place(checkpoint)
     scale = run_scale(config, world, _epoch_pairs(data), place)
     module = S2LDModule(config, scale)
@@ -137,6 +141,7 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
     rank_zero_info(f"{scale}; {where}; {precision}; to {output}")
     if checkpoint is not None:
         check_resumable(checkpoint, module)
+        check_restorable(checkpoint, module, trainer, data)
         _say_place(place, scale)
     writes = trainer.is_global_zero and not arguments.fast_dev_run
     with sole_writer(output) if writes else nullcontext():
@@ -186,6 +191,12 @@ def _epoch_pairs(data: PairDataModule) -> int | None:
         return None
     data.setup("fit")
     return data.epoch_pairs
+
+
+@rank_zero_only
+def _say_conventions(config: CN) -> None:
+    for line in odd_scenes(config.DATA):
+        rank_zero_info(f"warning: {line}")
 
 
 def _say_place(place: Place, scale: RunScale) -> None:

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from s2ld.data.image_files import open_header
 from s2ld.data.images import UInt8Image, read_image
 from s2ld.data.index import SceneIndex
 from s2ld.data.layouts import depth_path, find_image, image_path
@@ -131,6 +132,16 @@ def present_depth(files: PhotoFiles) -> Path:
             "depth missing", f"{files.depth}: no such depth map (of {files.image}); training needs it, fetch the depths"
         )
     return files.depth
+
+
+def header_size(files: PhotoFiles) -> Size:
+    """Return the image's size by its header alone; raises `UnreadableError` where there is none."""
+    path = present_image(files)
+    try:
+        with open_header(path) as image:
+            return image.size
+    except Exception as error:  # whatever damaged or invented bytes may lead Pillow into
+        raise unreadable("image undecodable", f"{path}: not an image by its header; fetch it again") from error
 
 
 def intrinsics_scale(files: PhotoFiles, size: Size) -> tuple[float, float]:

@@ -13,7 +13,6 @@ Names are those of the data source; in HDF5 files the file name alone will do.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,10 +24,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from s2ld.data.npz import read_npz
 from s2ld.errors import S2LDError
 from s2ld.hdf5 import find, has, read_array, read_hdf5
 
 Arrays = Mapping[str, NDArray[Any]]
+ARRAYS = ("points0", "points1", "confidence", "keypoints0", "keypoints1", "matches", "match_confidence")
+"""Names of arrays that a record may have."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,9 @@ class NpzFolder:
         """See `RecordFiles`."""
         path = self._folder / place
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            reason = "it holds pickled objects" if "allow_pickle" in str(error) else " ".join(str(error).split())
-            raise S2LDError(f"{path}: not an .npz of plain arrays ({reason}); write it anew") from error
+            arrays = read_npz(path, ARRAYS)
+        except OSError as error:
+            raise S2LDError(f"{path}: cannot read these matches ({error.strerror}); check the path") from error
         return parse_record(arrays, str(path))
 
 
@@ -189,8 +189,8 @@ def parse_record(arrays: Arrays, origin: str) -> Record:
         confidence = confidence[rows] if confidence.shape == partner.shape else np.zeros((0, 1))
     else:
         raise S2LDError(
-            f"{origin}: holds {', '.join(sorted(arrays)) or 'no arrays'}; it needs points0 and points1, or keypoints0, "
-            "keypoints1 and matches"
+            f"{origin}: holds {', '.join(sorted(arrays)) or 'no array of a known name'}; it needs points0 and points1, "
+            "or keypoints0, keypoints1 and matches"
         )
     values = _numbers(confidence, origin)
     if len(points0) != len(points1) or values.shape != (len(points0),):

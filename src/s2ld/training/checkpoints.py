@@ -34,7 +34,13 @@ def resume_place(path: Path) -> Place:
         S2LDError: the file is no plain checkpoint, or lacks a part.
     """
     content = _content(path)
-    return Place(int(content["global_step"]), int(content["PairDataModule"]["pairs"]))
+    try:
+        return Place(int(content["global_step"]), int(content["PairDataModule"]["pairs"]))
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise S2LDError(
+            f"{path}: does not tell its step and pairs as numbers, so a run cannot go on from it; start from its "
+            "weights by TRAIN.INIT_WEIGHTS"
+        ) from error
 
 
 def check_resumable(path: Path, module: pl.LightningModule) -> None:
@@ -48,7 +54,7 @@ def check_resumable(path: Path, module: pl.LightningModule) -> None:
 
 def _content(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = load_plain(path)
-    missing = [part for part in _PARTS if part not in content]
+    missing = [part for part in _PARTS if not isinstance(content, dict) or part not in content]
     if missing:
         raise S2LDError(
             f"{path}: lacks {', '.join(missing)}, so a run cannot go on from it; start from its weights by "
