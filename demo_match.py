@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.demo import main
+from s2ld.cli.match.demo import main
 
 if __name__ == "__main__":
     sys.exit(main())

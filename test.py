@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.test import script
+from s2ld.cli.evaluate.test import script
 
 if __name__ == "__main__":
     sys.exit(script())

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from s2ld.cli.ablate import script
+from s2ld.cli.train.ablate import script
 
 if __name__ == "__main__":
     sys.exit(script(Path(__file__).resolve().parents[1] / "train.py"))

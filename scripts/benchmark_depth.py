@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.benchmark_depth import script
+from s2ld.cli.benchmarks.depth import script
 
 if __name__ == "__main__":
     sys.exit(script())

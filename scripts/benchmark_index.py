@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.benchmark_index import script
+from s2ld.cli.benchmarks.index import script
 
 if __name__ == "__main__":
     sys.exit(script())

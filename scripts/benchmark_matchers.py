@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.benchmark_matchers import script
+from s2ld.cli.benchmarks.matchers import script
 
 if __name__ == "__main__":
     sys.exit(script())

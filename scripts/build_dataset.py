@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.build_dataset import script
+from s2ld.cli.sfm.build_dataset import script
 
 if __name__ == "__main__":
     sys.exit(script())

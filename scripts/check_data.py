@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.check_data import script
+from s2ld.cli.data.check import script
 
 if __name__ == "__main__":
     sys.exit(script())

@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.compare_scenes import script
+from s2ld.cli.sfm.compare_scenes import script
 
 if __name__ == "__main__":
     sys.exit(script())

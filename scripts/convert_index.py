@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.convert_index import script
+from s2ld.cli.data.convert_index import script
 
 if __name__ == "__main__":
     sys.exit(script())

@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.export_onnx import script
+from s2ld.cli.export.onnx import script
 
 if __name__ == "__main__":
     sys.exit(script())

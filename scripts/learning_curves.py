@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.learning_curves import script
+from s2ld.cli.train.learning_curves import script
 
 if __name__ == "__main__":
     sys.exit(script())

@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.match_folder import script
+from s2ld.cli.match.folder import script
 
 if __name__ == "__main__":
     sys.exit(script())

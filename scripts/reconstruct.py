@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.reconstruct import script
+from s2ld.cli.sfm.reconstruct import script
 
 if __name__ == "__main__":
     sys.exit(script())

@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.teacher_descriptors import script
+from s2ld.cli.train.teacher_descriptors import script
 
 if __name__ == "__main__":
     sys.exit(script())

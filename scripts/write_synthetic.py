@@ -2,7 +2,7 @@
 
 import sys
 
-from s2ld.cli.write_synthetic import script
+from s2ld.cli.data.write_synthetic import script
 
 if __name__ == "__main__":
     sys.exit(script())

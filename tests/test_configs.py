@@ -12,12 +12,12 @@ from yacs.config import CfgNode as CN
 
 from s2ld.config import build_config, config_from_text, config_keys, config_to_text, defaults
 from s2ld.data.datamodule import PairDataModule
-from s2ld.data.megadepth import MegaDepthPairs, megadepth_files
-from s2ld.data.sources import build_source, validation_set, validation_weights
+from s2ld.data.sources.by_name import build_source, validation_set, validation_weights
+from s2ld.data.sources.megadepth import MegaDepthPairs, megadepth_files
 from s2ld.errors import S2LDError
 from s2ld.models.network import S2LD
-from s2ld.training.module import S2LDModule
-from s2ld.training.optim import run_scale, schedule_factor
+from s2ld.training.loop.module import S2LDModule
+from s2ld.training.loop.optim import run_scale, schedule_factor
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))

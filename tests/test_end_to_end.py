@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from s2ld import Matcher
-from s2ld.data.motorcycle import load_motorcycle
+from s2ld.data.images.motorcycle import load_motorcycle
 
 LONG_SIDE = 640
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from s2ld.data.photo_files import PhotoFiles, UnreadableError, depth_map, depth_shape, read_depth
+from s2ld.data.images.photo_files import PhotoFiles, UnreadableError, depth_map, depth_shape, read_depth
 from s2ld.data.synthetic.export import _write_view
 from s2ld.data.synthetic.render import Rendered
 from s2ld.data.teacher import TeacherFile, TeacherInfo, TeacherWriter
 from s2ld.errors import S2LDError
-from s2ld.evaluation.cache import read_cache
-from s2ld.evaluation.record_files import HlocFiles, PairGroups
+from s2ld.evaluation.predictions.cache import read_cache
+from s2ld.evaluation.predictions.record_files import HlocFiles, PairGroups
 from s2ld.hdf5 import new_hdf5, read_array, read_hdf5
-from s2ld.mvs.depth_maps import _write as write_depth_map
+from s2ld.sfm.depth.depth_maps import _write as write_depth_map
 from s2ld.training.consensus.cache import read_pair
 
 NOISE = np.random.default_rng(0).random((64, 64)).astype(np.float32)

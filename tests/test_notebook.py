@@ -13,7 +13,7 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from s2ld.cli.test import main
+from s2ld.cli.evaluate.test import main
 from s2ld.config import build_config
 from s2ld.models.checkpoint import save_weights
 from s2ld.models.network import S2LD

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import s2ld
-from s2ld.cli.demo import build_parser
+from s2ld.cli.match.demo import build_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -89,7 +89,7 @@ def test_version_and_licence_agree() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]
 
 
-@pytest.mark.parametrize("module", ["s2ld", "s2ld.cli.demo"])
+@pytest.mark.parametrize("module", ["s2ld", "s2ld.cli.match.demo"])
 def test_import_is_light(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'cv2', 'matplotlib', 'numpy') if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

@@ -12,10 +12,10 @@ from torch import Tensor
 
 import s2ld.turns
 from s2ld import Matcher, S2LDError
-from s2ld.cli.features import PairMatching
 from s2ld.config import build_config
-from s2ld.data.motorcycle import load_motorcycle
+from s2ld.data.images.motorcycle import load_motorcycle
 from s2ld.models.network import S2LD
+from s2ld.pair_matching import PairMatching
 from s2ld.turns import best_turn, turned, turned_back
 from s2ld.types import EncodedPair, Features, ImageBatch, ImageFeatures, Keypoints
 

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from s2ld.data.any_image import network_image, to_array
-from s2ld.data.images import MULTIPLE, UInt8Image, network_size
+from s2ld.data.images.any_image import network_image, to_array
+from s2ld.data.images.reading import MULTIPLE, UInt8Image, network_size
 from s2ld.devices import allow_forks, choose_device, float32_by_default
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import resized_to_image
 from s2ld.matcher_options import KEEP_SIZE, MAX_SIDE, check_options, check_pairs
 from s2ld.memory import available_memory
 from s2ld.models.checkpoint import load_model
-from s2ld.models.compiled import compile_encoder, without_compiled
-from s2ld.models.inference import computing_in, for_inference, memory_needed
+from s2ld.models.fast.compiled import compile_encoder, without_compiled
+from s2ld.models.fast.inference import computing_in, for_inference, memory_needed
 from s2ld.models.network import S2LD
 from s2ld.models.precision import resolve_precision
 from s2ld.pretrained import resolve
@@ -39,8 +39,8 @@ class Matcher:
 
     An image is a path; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of bool, integers of 8, 16 or 32
     bits, or floats in [0, 1]; a tensor (H, W) or (C, H, W) of the same; or a Pillow image. More than 8 bits are read in
-    full and stretched where little of their range is used (`s2ld.data.pixels.to_uint8`). A file is turned upright by
-    its EXIF entry first, and its points belong to the upright image.
+    full and stretched where little of their range is used (`s2ld.data.images.pixels.to_uint8`). A file is turned
+    upright by its EXIF entry first, and its points belong to the upright image.
 
     In a forked process it computes with one thread. It pickles; a `fast` one is compiled again where it arrives.
     """

@@ -7,7 +7,7 @@ from itertools import chain
 from numbers import Integral, Real
 from typing import Any
 
-from s2ld.data.images import MULTIPLE
+from s2ld.data.images.reading import MULTIPLE
 from s2ld.errors import S2LDError
 from s2ld.types import Extracted
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2ld.data.images import network_size
+from s2ld.data.images.reading import network_size
 from s2ld.models.network import S2LD
 from s2ld.types import ImageBatch, ImageFeatures, Prediction
 

@@ -251,7 +251,7 @@ class Candidates(Rows):
     points1: Tensor
     """(M, 2) resized px of image 1, refined."""
     evidence: Tensor
-    """(M, 4) what the stages before say of a match: see `s2ld.models.consensus.gather_candidates`."""
+    """(M, 4) what the stages before say of a match: see `s2ld.models.consensus.stage.gather_candidates`."""
     descriptors0: Tensor
     """(M, C) coarse descriptors."""
     descriptors1: Tensor

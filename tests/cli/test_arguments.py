@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from s2ld.cli.arguments import parse_arguments
-from s2ld.cli.demo import build_parser
+from s2ld.cli.match.demo import build_parser
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from s2ld.cli.test import main, script
+from s2ld.cli.evaluate.test import main, script
 from s2ld.config import build_config
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import save_weights

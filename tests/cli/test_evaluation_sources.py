@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import torch
 
-from s2ld.cli.test import main
+from s2ld.cli.evaluate.test import main
 from s2ld.config import build_config
-from s2ld.evaluation.cache import read_cache
+from s2ld.evaluation.predictions.cache import read_cache
 from s2ld.models.checkpoint import save_weights
 from s2ld.models.network import S2LD
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from s2ld.cli.train import main
+from s2ld.cli.train.train import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENES = ROOT.parent / "shared/real_scenes"

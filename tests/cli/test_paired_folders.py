@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from s2ld.cli.pairs import pairs_from_folders, unread_pictures
+from s2ld.cli.match.pairs import pairs_from_folders, unread_pictures
 from s2ld.errors import S2LDError
 
 

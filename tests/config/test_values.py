@@ -10,7 +10,7 @@ import pytest
 from s2ld.config import build_config, config_from_text, config_keys, config_to_text, defaults, value_of
 from s2ld.config.values import ANY_LENGTH, CHOICES, EXAMPLES, RANGES, SPANS, fit
 from s2ld.errors import S2LDError
-from s2ld.sfm.settings import build_defaults
+from s2ld.sfm.dataset.settings import build_defaults
 
 
 def first(value: Any) -> Any:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from s2ld.parts import read_manifest
 
 from s2ld.config import build_config
-from s2ld.data.index import index_files
-from s2ld.data.light_pairs import read_places
-from s2ld.data.matrices import read_matrix
-from s2ld.data.pair_lists import read_pair_list
-from s2ld.data.posed_pairs import PosedPairs
+from s2ld.data.index.files import index_files
+from s2ld.data.index.matrices import read_matrix
+from s2ld.data.index.pair_lists import read_pair_list
+from s2ld.data.sources.light_pairs import read_places
+from s2ld.data.sources.posed_pairs import PosedPairs
 from s2ld.errors import S2LDError
-from s2ld.parts import read_manifest
-from s2ld.sfm.read_model import read_model
+from s2ld.sfm.mapping.read_model import read_model
 
 
 def write(path: Path, text: str) -> Path:

@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
-from s2ld.cli.check_data import main, script
-from s2ld.cli.write_synthetic import main as write_synthetic
+from s2ld.cli.data.check import main, script
+from s2ld.cli.data.write_synthetic import main as write_synthetic
 from s2ld.config import build_config
 from s2ld.data.conventions import DepthView, another_convention, choose_pairs
-from s2ld.data.index import SceneIndex, read_index
-from s2ld.data.photo_files import photo_files
+from s2ld.data.images.photo_files import photo_files
+from s2ld.data.index.files import SceneIndex, read_index
 from s2ld.data.scene_geometry import judge, odd_scenes, scene_pairs
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,17 +12,17 @@ import torch
 
 from s2ld.config import CN, build_config
 from s2ld.data.crops import Crops, common_points, common_windows, draw_scales, is_crop
-from s2ld.data.homography_pairs import HomographyPairs
-from s2ld.data.index import SceneIndex, write_index
-from s2ld.data.megadepth import MegaDepthPairs, megadepth_source
-from s2ld.data.photo_cache import Photo, cut
+from s2ld.data.images.photo_cache import Photo, cut
+from s2ld.data.images.textures import TextureBank
+from s2ld.data.index.files import SceneIndex, write_index
 from s2ld.data.sample import PairSample, collate
+from s2ld.data.sources.homography_pairs import HomographyPairs
+from s2ld.data.sources.megadepth import MegaDepthPairs, megadepth_source
+from s2ld.data.sources.wall_cameras import draw_cameras
 from s2ld.data.synthetic.cameras import NATIVE_WIDTH, draw_crops
 from s2ld.data.synthetic.render import Atlas, render_views
 from s2ld.data.synthetic.scene import Camera
 from s2ld.data.synthetic.source import SyntheticPairs, draw_pair
-from s2ld.data.textures import TextureBank
-from s2ld.data.wall_cameras import draw_cameras
 from s2ld.geometry.camera import project, unproject
 from s2ld.geometry.pose import transform
 from s2ld.geometry.warp import warp_by_depth

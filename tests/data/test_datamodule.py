@@ -12,12 +12,12 @@ import torch
 
 from s2ld.config import CN, build_config
 from s2ld.data.datamodule import PairDataModule
-from s2ld.data.index import SceneIndex, write_index
-from s2ld.data.megadepth import MegaDepthPairs
-from s2ld.data.mixture import ENDLESS, JoinedPairs, MixturePairs, SubsetPairs
+from s2ld.data.index.files import SceneIndex, write_index
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.data.samplers import StepBatchSampler, StridedSampler
-from s2ld.data.sources import build_mixture, build_source, split_seed
+from s2ld.data.sources.by_name import build_mixture, build_source, split_seed
+from s2ld.data.sources.megadepth import MegaDepthPairs
+from s2ld.data.sources.mixture import ENDLESS, JoinedPairs, MixturePairs, SubsetPairs
 from s2ld.errors import S2LDError
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from s2ld.cli import write_synthetic
+from s2ld.cli.data import write_synthetic
 from s2ld.config import CN, build_config
-from s2ld.data.images import read_image
-from s2ld.data.index import read_index
+from s2ld.data.images.reading import read_image
+from s2ld.data.index.files import read_index
 from s2ld.data.synthetic.export import write_megadepth
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import project, unproject

@@ -9,7 +9,7 @@ import torch
 from s2ld.config import CN, build_config
 from s2ld.data.noise import NoisyPairs, depth_factor, noisy_pose, with_noise
 from s2ld.data.sample import PairSample, ViewSample
-from s2ld.data.sources import build_mixture, build_source
+from s2ld.data.sources.by_name import build_mixture, build_source
 from s2ld.geometry.pose import pose_error
 
 ALL = ["DATA.NOISE.ROTATION", "0.5", "DATA.NOISE.TRANSLATION", "2", "DATA.NOISE.DEPTH", "0.02"]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from s2ld.data.index import SceneIndex
-from s2ld.data.megadepth import MegaDepthPairs
+from s2ld.data.index.files import SceneIndex
 from s2ld.data.sample import PairSample, ViewSample, collate
+from s2ld.data.sources.megadepth import MegaDepthPairs
 
 SIZES = [(101, 67), (53, 90), (64, 64)]  # width, height of the files, px; two are no multiples of 8
 RESIZED = [(64, 40), (32, 64), (64, 64)]  # at a longer side of 64

@@ -13,10 +13,10 @@ import torch
 
 from s2ld.config import CN, build_config
 from s2ld.data.datamodule import PairDataModule
-from s2ld.data.homography_pairs import HomographyPairs
-from s2ld.data.mixture import ENDLESS
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.data.skipping import IN_A_ROW, SkippingPairs
+from s2ld.data.sources.homography_pairs import HomographyPairs
+from s2ld.data.sources.mixture import ENDLESS
 from s2ld.errors import S2LDError
 
 

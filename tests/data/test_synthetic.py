@@ -13,12 +13,12 @@ from brute_force import brute_force_depth, hit_quad
 from torch.nn import functional
 
 from s2ld.config import CN, build_config
+from s2ld.data.images.textures import PATTERNS, TextureBank
 from s2ld.data.sample import PairSample, collate
 from s2ld.data.synthetic.cast import cast, prepare
 from s2ld.data.synthetic.render import Atlas, pixel_grid, render_views
 from s2ld.data.synthetic.scene import Camera, Quads, Scene, Skins, pinhole
 from s2ld.data.synthetic.source import SyntheticPairs, draw_pair, render_pairs
-from s2ld.data.textures import PATTERNS, TextureBank
 from s2ld.errors import S2LDError
 from s2ld.geometry.warp import warp_by_depth
 

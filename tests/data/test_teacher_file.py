@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from s2ld.config import CN, build_config
-from s2ld.data.homography_pairs import HomographyPairs
+from s2ld.data.images.textures import is_held_out
 from s2ld.data.sample import PairSample, ViewSample, collate
-from s2ld.data.sources import build_mixture, build_source, teacher_of
+from s2ld.data.sources.by_name import build_mixture, build_source, teacher_of
+from s2ld.data.sources.homography_pairs import HomographyPairs
 from s2ld.data.teacher import PhotoDescriptors, TeacherFile, TeacherInfo, TeacherWriter
-from s2ld.data.textures import is_held_out
 from s2ld.errors import S2LDError
 from s2ld.geometry.homography import apply_homography
 from s2ld.types import TeacherPoints

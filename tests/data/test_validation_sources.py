@@ -10,9 +10,9 @@ import pytest
 
 from s2ld.config import CN, build_config
 from s2ld.data.datamodule import PairDataModule
-from s2ld.data.homography_pairs import HomographyPairs
-from s2ld.data.sources import build_source, build_validation, validation_weights
-from s2ld.data.textures import TextureBank, is_held_out
+from s2ld.data.images.textures import TextureBank, is_held_out
+from s2ld.data.sources.by_name import build_source, build_validation, validation_weights
+from s2ld.data.sources.homography_pairs import HomographyPairs
 from s2ld.errors import S2LDError
 
 SMALL = ["DATA.IMAGE_SIZE", "[64, 48]", "DATA.VAL_PAIRS", "3", "DATA.VAL_SOURCES", "['homography']"]

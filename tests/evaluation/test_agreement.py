@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import slow_reference as slow
 
-from s2ld.evaluation.cache import PairPrediction
 from s2ld.evaluation.estimators import Pose
 from s2ld.evaluation.evaluate import Scores, evaluate
 from s2ld.evaluation.intervals import Bootstrap
@@ -28,6 +27,7 @@ from s2ld.evaluation.metrics import (
     reprojection_errors,
     share_below,
 )
+from s2ld.evaluation.predictions.cache import PairPrediction
 from s2ld.evaluation.protocol import EvaluationSettings
 
 NEAR = 1e-6

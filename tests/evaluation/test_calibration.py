@@ -9,8 +9,8 @@ import torch
 from test_evaluate import made, plane
 from torchmetrics.functional.classification import binary_calibration_error
 
-from s2ld.evaluation.cache import PairPrediction
 from s2ld.evaluation.calibration import draw_reliability, match_reliability, reliability
+from s2ld.evaluation.predictions.cache import PairPrediction
 
 
 def test_bins_are_counted_by_hand() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from s2ld.errors import S2LDError
-from s2ld.evaluation.cache import PairPrediction, PairTruth
 from s2ld.evaluation.estimators import Pose
 from s2ld.evaluation.metrics import (
     corner_auc,
@@ -21,6 +20,7 @@ from s2ld.evaluation.metrics import (
     reprojection_errors,
     share_below,
 )
+from s2ld.evaluation.predictions.cache import PairPrediction, PairTruth
 
 
 def rotation(axis: np.ndarray, degrees: float) -> np.ndarray:

@@ -232,3 +232,10 @@ def test_a_file_of_torch_that_grows_when_read_is_refused(tmp_path: Path) -> None
             packed.writestr(member.filename, stored.read(member))
     with pytest.raises(S2LDError, match=r"b\.pt: damaged"):
         read_weights(tmp_path / "b.pt")
+
+
+def test_a_weight_beyond_float16_is_named_and_nothing_written(tmp_path: Path) -> None:
+    state = {"layer.weight": torch.tensor([[1e6, 1.0]])}
+    with pytest.raises(S2LDError, match=r"layer\.weight does not fit float16"):
+        save_weights(tmp_path / "a.safetensors", state, tiny_config(), half=True)
+    assert not list(tmp_path.iterdir())

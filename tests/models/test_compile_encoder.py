@@ -10,8 +10,8 @@ import torch
 from tiny_networks import LITE_PARTS, random_images, tiny_network
 
 from s2ld.errors import S2LDError
-from s2ld.models.compiled import compile_encoder
-from s2ld.models.inference import for_inference
+from s2ld.models.fast.compiled import compile_encoder
+from s2ld.models.fast.inference import for_inference
 
 CPU = torch.device("cpu")
 SIZE = (64, 48)

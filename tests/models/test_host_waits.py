@@ -13,8 +13,8 @@ from torch import Tensor
 
 from s2ld.config import build_config
 from s2ld.models import sparse_matching
-from s2ld.models.convolution import Conv3x3
-from s2ld.models.inference import computing_in, for_inference
+from s2ld.models.fast.convolution import Conv3x3
+from s2ld.models.fast.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
 from s2ld.types import ImageBatch
 

@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from s2ld.config import build_config
 from s2ld.errors import S2LDError
+from s2ld.models.fast.recomputing import save_memory
 from s2ld.models.network import S2LD
-from s2ld.models.recomputing import save_memory
 from s2ld.types import Candidates, CoarseMatches
 
 LITE = Path(__file__).parents[2] / "configs/s2ld/outdoor/s2ld_lite.yaml"

@@ -15,7 +15,7 @@ from torch import Tensor
 from s2ld.config import build_config
 from s2ld.geometry.camera import resized_to_image
 from s2ld.models.checkpoint import RELEASED, load_model
-from s2ld.models.inference import computing_in, for_inference
+from s2ld.models.fast.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
 from s2ld.types import ImageBatch, Prediction
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from s2ld.errors import S2LDError
-from s2ld.models.inference import computing_in
+from s2ld.models.fast.inference import computing_in
 from s2ld.models.precision import bfloat16_support, resolve_precision
 
 CPU = torch.device("cpu")

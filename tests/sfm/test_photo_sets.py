@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from s2ld.sfm.dataset import find_sets
+from s2ld.sfm.dataset.build import find_sets
 
 
 @pytest.fixture

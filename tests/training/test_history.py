@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tiny_runs import write_tiny
 
-from s2ld.cli.train import main
+from s2ld.cli.train.train import main
 from s2ld.training.history import read_history
 
 

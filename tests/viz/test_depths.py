@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2ld.data.images import write_image
+from s2ld.data.images.reading import write_image
 from s2ld.viz.depths import COLUMNS, SHOWN, TILE, depth_montage, depth_picture
 
 

@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Callable
 
-from s2ld.data.decoders import QUIET
+from s2ld.data.images.decoders import QUIET
 from s2ld.errors import S2LDError
 from s2ld.files import printable
-from s2ld.training.peers import LOST_STATUS
+from s2ld.training.loop.peers import LOST_STATUS
 
 BAD_INPUT = 2
 LOST_PROCESS = LOST_STATUS

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.config import CN
-from s2ld.data.photo_cache import Photo, Window
+from s2ld.data.images.photo_cache import Photo, Window
 
 PIXELS = 800  # of view 0 that are looked for in view 1
 TOLERANCE = 0.05  # relative difference of depths that agree

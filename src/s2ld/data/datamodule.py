@@ -12,11 +12,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from s2ld.config import CN
-from s2ld.data.mixture import JoinedPairs, ReadyPairs
 from s2ld.data.sample import PairSource, collate, epoch_pairs_of
 from s2ld.data.samplers import StepBatchSampler, StridedSampler
 from s2ld.data.skipping import SkippingPairs
-from s2ld.data.sources import build_mixture, build_validation, validation_weights
+from s2ld.data.sources.by_name import build_mixture, build_validation, validation_weights
+from s2ld.data.sources.mixture import JoinedPairs, ReadyPairs
 from s2ld.errors import S2LDError
 from s2ld.types import PairBatch
 

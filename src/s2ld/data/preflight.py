@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from s2ld.config import CN
-from s2ld.data.index import SceneIndex, index_files, narrow, read_index
-from s2ld.data.matrices import is_rigid
-from s2ld.data.megadepth import MegaDepthFiles
-from s2ld.data.photo_files import (
+from s2ld.data.images.photo_files import (
     PROBLEMS,
     PhotoFiles,
     UnreadableError,
@@ -32,7 +29,10 @@ from s2ld.data.photo_files import (
     read_photo,
     unreadable,
 )
+from s2ld.data.index.files import SceneIndex, index_files, narrow, read_index
+from s2ld.data.index.matrices import is_rigid
 from s2ld.data.scene_geometry import judge, scene_pairs
+from s2ld.data.sources.megadepth import MegaDepthFiles
 from s2ld.errors import S2LDError
 
 NO_DEPTH, NOT_RIGID = "all-zero depth", "pose not rigid"

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from s2ld.data.images import MULTIPLE
+from s2ld.data.images.reading import MULTIPLE
 from s2ld.types import ImageBatch, PairBatch, TeacherPoints, View
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from s2ld.config import CN
 from s2ld.data.conventions import Array, DepthView, another_convention, choose_pairs
-from s2ld.data.index import SceneIndex, index_files, read_index
-from s2ld.data.matrices import is_rigid
-from s2ld.data.megadepth import MegaDepthFiles, megadepth_files
-from s2ld.data.photo_files import PhotoFiles, header_size, intrinsics_scale, photo_files, read_depth
+from s2ld.data.images.photo_files import PhotoFiles, header_size, intrinsics_scale, photo_files, read_depth
+from s2ld.data.index.files import SceneIndex, index_files, read_index
+from s2ld.data.index.matrices import is_rigid
+from s2ld.data.sources.megadepth import MegaDepthFiles, megadepth_files
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import rescale_intrinsics
 

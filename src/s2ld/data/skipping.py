@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from s2ld.data.index.scene_order import shuffled
 from s2ld.data.sample import PairSample, PairSource
-from s2ld.data.scene_order import shuffled
 from s2ld.errors import S2LDError
 
 IN_A_ROW = 16  # unreadable pairs after which the data as a whole is wrong

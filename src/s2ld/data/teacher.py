@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s2ld.data.images import MULTIPLE
+from s2ld.data.images.reading import MULTIPLE
 from s2ld.errors import S2LDError
 from s2ld.hdf5 import MARGIN, find, has, new_hdf5, one_line, read_array, read_hdf5, reserve
 from s2ld.types import TeacherPoints

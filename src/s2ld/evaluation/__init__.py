@@ -1,1 +1,4 @@
-"""Scores of a matcher: predict into a cache, then evaluate the cache."""
+"""What is done with a matcher's output: estimators, metrics, the protocol. Start with `evaluate.py`.
+
+`matchers/` puts any matcher behind one interface, `predictions/` keeps what it found, `report/` shows the numbers.
+"""

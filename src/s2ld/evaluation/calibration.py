@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from s2ld.evaluation.cache import PairPrediction
 from s2ld.evaluation.match_errors import EPIPOLAR, REPROJECTION, error_kind, match_errors
+from s2ld.evaluation.predictions.cache import PairPrediction
 from s2ld.types import FloatArray
 from s2ld.viz.curves import draw_against_diagonal
 

@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from s2ld.errors import S2LDError
-from s2ld.evaluation.cache import PairPrediction
 from s2ld.evaluation.intervals import Bootstrap
 from s2ld.evaluation.metrics import (
     AUC_THRESHOLDS,
@@ -23,7 +22,8 @@ from s2ld.evaluation.metrics import (
     share_below,
 )
 from s2ld.evaluation.pair_scores import PairScores, evaluate_pair
-from s2ld.evaluation.parallel import ordered_map
+from s2ld.evaluation.predictions.cache import PairPrediction
+from s2ld.evaluation.predictions.parallel import ordered_map
 from s2ld.evaluation.protocol import EvaluationSettings
 from s2ld.types import FloatArray
 

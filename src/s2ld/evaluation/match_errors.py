@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s2ld.evaluation.cache import PairPrediction
 from s2ld.evaluation.evaluate import threshold_name
 from s2ld.evaluation.metrics import (
     PRECISION_THRESHOLDS,
@@ -13,6 +12,7 @@ from s2ld.evaluation.metrics import (
     posed_matches,
     reprojection_errors,
 )
+from s2ld.evaluation.predictions.cache import PairPrediction
 from s2ld.types import FloatArray
 
 

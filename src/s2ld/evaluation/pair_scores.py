@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2ld.evaluation.cache import PairPrediction
 from s2ld.evaluation.metrics import (
     MMA_THRESHOLDS,
     PRECISION_THRESHOLDS,
@@ -20,6 +19,7 @@ from s2ld.evaluation.metrics import (
     reprojection_errors,
     share_below,
 )
+from s2ld.evaluation.predictions.cache import PairPrediction
 from s2ld.evaluation.protocol import EvaluationSettings
 from s2ld.types import FloatArray
 

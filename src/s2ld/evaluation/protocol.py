@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from s2ld.config import CN
-from s2ld.evaluation.cache import CacheHeader, PairPrediction
 from s2ld.evaluation.estimators import (
     Estimator,
     HomographyRansac,
@@ -18,6 +17,7 @@ from s2ld.evaluation.estimators import (
 )
 from s2ld.evaluation.intervals import COVERAGE
 from s2ld.evaluation.metrics import AUC_THRESHOLDS, PRECISION_THRESHOLDS, ThresholdUnit, has_pose
+from s2ld.evaluation.predictions.cache import CacheHeader, PairPrediction
 from s2ld.geometry.camera import PixelFrame
 
 HOMOGRAPHY = HomographyRansac()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from s2ld.data.images import UInt8Image
+from s2ld.data.images.reading import UInt8Image
 from s2ld.errors import S2LDError
 from s2ld.matcher import Matcher
 from s2ld.types import FloatArray

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from s2ld.errors import S2LDError
-from s2ld.evaluation.cache import PairPrediction
 from s2ld.evaluation.evaluate import evaluate
 from s2ld.evaluation.metrics import AUC_THRESHOLDS
+from s2ld.evaluation.predictions.cache import PairPrediction
 from s2ld.evaluation.protocol import EvaluationSettings
-from s2ld.evaluation.tables import align
+from s2ld.evaluation.report.tables import align
 from s2ld.viz.curves import draw_shares
 
 

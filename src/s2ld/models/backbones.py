@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from s2ld.config import CN
 from s2ld.errors import S2LDError
-from s2ld.models.convolution import Conv3x3
+from s2ld.models.fast.convolution import Conv3x3
 from s2ld.models.layers import BasicBlock, conv_bn_relu, initialise_convolutions
 from s2ld.types import Features
 

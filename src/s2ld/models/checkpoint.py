@@ -78,10 +78,13 @@ def save_weights(
         half: store floating-point tensors as float16.
 
     Raises:
-        S2LDError: the file cannot be written.
+        S2LDError: the file cannot be written, or a finite weight is too large for float16.
     """
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     tensors = {k: (v.half() if half and v.is_floating_point() else v).cpu().contiguous() for k, v in state.items()}
+    for key, value in tensors.items():
+        if half and not bool(value.isfinite().all()) and bool(state[key].isfinite().all()):
+            raise S2LDError(f"{path}: {key} does not fit float16; write these weights as float32")
     with whole_file(path) as part:
         try:
             save_file(tensors, part, {**(metadata or {}), CONFIG_KEY: config_to_text(config), "format": "pt"})

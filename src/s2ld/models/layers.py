@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2ld.models.convolution import Conv3x3
+from s2ld.models.fast.convolution import Conv3x3
 
 
 def conv_bn_relu(in_dim: int, out_dim: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from s2ld.errors import S2LDError
 from s2ld.geometry.linalg import full_precision
 from s2ld.models.attention import LocalFeatureTransformer
-from s2ld.models.recomputing import recomputed
+from s2ld.models.fast.recomputing import recomputed
 from s2ld.types import CoarseMatches, EncodedPair
 
 

@@ -11,14 +11,14 @@ from s2ld.config import CN
 from s2ld.errors import S2LDError
 from s2ld.models.attention import LocalFeatureTransformer, positional_encoding
 from s2ld.models.backbones import build_backbone
-from s2ld.models.consensus import Consensus, gather_candidates
+from s2ld.models.consensus.densify import DensifySettings, Proposals, densify, merged
+from s2ld.models.consensus.photometric import PhotometricRefinement
+from s2ld.models.consensus.stage import Consensus, gather_candidates
 from s2ld.models.correlation import CorrelationMatching, verified, verify
-from s2ld.models.densify import DensifySettings, Proposals, densify, merged
 from s2ld.models.detector import CELL, FeatureAdjuster, build_detector
+from s2ld.models.fast.sparse_entries import Entries
 from s2ld.models.input import InputNormalisation, checked
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
-from s2ld.models.photometric import PhotometricRefinement
-from s2ld.models.sparse_entries import Entries
 from s2ld.models.sparse_matching import SparseMatching, filter_by_score, most_confident, rows_by_score
 from s2ld.types import (
     CoarseMatches,
@@ -239,7 +239,7 @@ class S2LD(nn.Module):
         probability: Tensor,
         masks: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> tuple[Proposals, FineMatches, Tensor] | None:
-        """Find keypoints 0 without a match, see `s2ld.models.densify`; None in training and where it is not enabled."""
+        """Match keypoints 0 that have none (`s2ld.models.consensus.densify`); None in training and if not enabled."""
         if self.densification is None or self.training or torch.is_grad_enabled():
             return None
         matches, floor = (coarse, fine, probability), self.sparse_matching.threshold

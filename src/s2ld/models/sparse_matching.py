@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from s2ld.config import CN
 from s2ld.errors import S2LDError
 from s2ld.geometry.linalg import full_precision
-from s2ld.models.best_neighbours import best_neighbours
-from s2ld.models.sparse_entries import Entries, dual_softmax_entries, entries_above
-from s2ld.models.sparse_selection import dual_softmax_matches, first_best
+from s2ld.models.fast.best_neighbours import best_neighbours
+from s2ld.models.fast.sparse_entries import Entries, dual_softmax_entries, entries_above
+from s2ld.models.fast.sparse_selection import dual_softmax_matches, first_best
 from s2ld.types import CoarseMatches
 
 MASKED = -1e9  # similarity of padded cells, which no softmax can see

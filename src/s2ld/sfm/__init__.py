@@ -1,1 +1,3 @@
-"""From photographs and matches to cameras and points by COLMAP's mapper, and from these to training data."""
+"""From photographs to cameras, points and training data, one room a step: `photos/`, `matching/`, `mapping/`,
+`depth/`, `dataset/`. Start with `matching/match_folder.py` or `dataset/build.py`.
+"""

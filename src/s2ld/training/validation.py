@@ -33,7 +33,7 @@ from s2ld.evaluation.metrics import (
 from s2ld.geometry.epipolar import essential, symmetric_epipolar_distance
 from s2ld.geometry.homography import apply_homography
 from s2ld.geometry.warp import inside_view
-from s2ld.training.targets import nearest_keypoint, valid_cells
+from s2ld.training.losses.targets import nearest_keypoint, valid_cells
 from s2ld.types import EncodedPair, PairBatch, Prediction, Targets
 
 WITHIN = tuple(f"within_{threshold:g}px" for threshold in ENDPOINT_THRESHOLDS)

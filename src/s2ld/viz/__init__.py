@@ -1,1 +1,1 @@
-"""Pictures of what a matcher does."""
+"""Pictures: matches over photographs, curves, depth, models."""

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from s2ld.data.images import UInt8Image, read_image, resize
+from s2ld.data.images.reading import UInt8Image, read_image, resize
 
 SHOWN = 12
 TILE = (240, 180)

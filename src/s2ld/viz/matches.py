@@ -19,7 +19,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from s2ld.data.images import UInt8Image, write_image
+from s2ld.data.images.reading import UInt8Image, write_image
 from s2ld.files import printable
 from s2ld.types import FloatArray
 

@@ -1,1 +1,4 @@
-"""Synthetic scenes: textured planes, boxes and height fields, ray cast with exact depth and known cameras."""
+"""Rendered scenes with exact depth: a scene, its cameras, ray casting, shading, and their files.
+
+Start with `source.py`.
+"""

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.config import CN
-from s2ld.data.images import write_image
-from s2ld.data.index import SceneIndex, write_index
+from s2ld.data.images.reading import write_image
+from s2ld.data.images.textures import TextureBank
+from s2ld.data.index.files import SceneIndex, write_index
 from s2ld.data.synthetic.cameras import draw_first, draw_second, known_points, visible_share
 from s2ld.data.synthetic.draw import draw_scene
 from s2ld.data.synthetic.render import Atlas, Rendered, render_views
 from s2ld.data.synthetic.scene import Array, Camera, Scene
-from s2ld.data.textures import TextureBank
 from s2ld.errors import S2LDError
 from s2ld.hdf5 import new_hdf5
 

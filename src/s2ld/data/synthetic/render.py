@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s2ld.data.images.textures import TextureBank
 from s2ld.data.synthetic.cast import Geometry, Grid, Hits, cast, prepare
 from s2ld.data.synthetic.scene import Array, Camera, Scene
-from s2ld.data.textures import TextureBank
 from s2ld.errors import S2LDError
 from s2ld.types import Movable
 

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from s2ld.config import CN
 from s2ld.data.crops import crops_of, is_crop
-from s2ld.data.images import UInt8Image
-from s2ld.data.photometric import change_view
+from s2ld.data.images.photometric import change_view
+from s2ld.data.images.reading import UInt8Image
+from s2ld.data.images.textures import TextureBank
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.data.synthetic.cameras import draw_crops, draw_first, draw_second
 from s2ld.data.synthetic.draw import draw_scene
 from s2ld.data.synthetic.render import Atlas, Rendered, render_views
 from s2ld.data.synthetic.scene import Camera, Scene
-from s2ld.data.textures import TextureBank
 from s2ld.data.viewpoint import viewpoint_change
 
 

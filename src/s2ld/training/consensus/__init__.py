@@ -1,1 +1,1 @@
-"""How the consensus learns which candidates are right: labels, loss, and a stage that trains on cached candidates."""
+"""The consensus stage trained alone: labels, a cache of candidates, its loss. Start with `making.py`."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from s2ld.config import defaults, value_of
 from s2ld.errors import S2LDError
-from s2ld.evaluation.journal import Journal, read_title
+from s2ld.evaluation.predictions.journal import Journal, read_title
 from s2ld.files import make_folder
 from s2ld.hdf5 import find, new_hdf5, read_array, read_hdf5
 from s2ld.locks import sole_writer

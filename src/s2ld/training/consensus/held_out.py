@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_average_precision, binary_precision_recall_curve
 
 from s2ld.evaluation.calibration import reliability
-from s2ld.models.consensus import Consensus
+from s2ld.models.consensus.stage import Consensus
 from s2ld.models.network import S2LD
 from s2ld.training.consensus.candidates import LabelledPair, collate_candidates
 from s2ld.training.consensus.labels import UNKNOWN

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from s2ld.config import CN
 from s2ld.geometry.linalg import full_precision
-from s2ld.models.consensus import gather_candidates
+from s2ld.models.consensus.stage import gather_candidates
 from s2ld.models.network import S2LD
 from s2ld.training.consensus.candidates import CandidateBatch
 from s2ld.training.consensus.labels import UNKNOWN, candidate_errors, label
-from s2ld.training.losses import ReduceCount, ratio
+from s2ld.training.losses.total import ReduceCount, ratio
 from s2ld.types import CoarseMatches, EncodedPair, LossTerms, PairBatch, Targets
 
 

@@ -18,18 +18,18 @@ from tqdm import tqdm
 from s2ld.config import CN, config_keys, value_of
 from s2ld.data.datamodule import PairDataModule, pair_loader
 from s2ld.data.sample import PairSource
-from s2ld.data.sources import build_mixture
+from s2ld.data.sources.by_name import build_mixture
 from s2ld.errors import S2LDError
-from s2ld.models.consensus import gather_candidates
-from s2ld.models.inference import computing_in, for_inference
+from s2ld.models.consensus.stage import gather_candidates
+from s2ld.models.fast.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
 from s2ld.models.precision import resolve_precision
 from s2ld.training.consensus.cache import Header, complete_cache
 from s2ld.training.consensus.candidates import CandidatePair, Size, collate_candidates
 from s2ld.training.consensus.labels import candidate_errors
 from s2ld.training.consensus.source import CachedCandidates
-from s2ld.training.precision import AUTO
-from s2ld.training.targets import build_targets
+from s2ld.training.loop.precision import AUTO
+from s2ld.training.losses.targets import build_targets
 from s2ld.types import PairBatch, View
 
 _MODEL = "MODEL."

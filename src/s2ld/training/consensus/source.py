@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from s2ld.config import CN
-from s2ld.data.mixture import ENDLESS
-from s2ld.data.scene_order import shuffled
+from s2ld.data.index.scene_order import shuffled
+from s2ld.data.sources.mixture import ENDLESS
 from s2ld.errors import S2LDError
 from s2ld.training.consensus.augmentation import augment
 from s2ld.training.consensus.cache import CACHE_NAME, read_pair

@@ -1,1 +1,0 @@
-"""The sections of `scripts/benchmark.py`, a module each; `sections` lists them."""

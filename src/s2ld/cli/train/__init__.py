@@ -1,0 +1,1 @@
+"""Commands around training: `train.py`, variants side by side (`ablate.py`), curves, a teacher's descriptors."""

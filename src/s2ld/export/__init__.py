@@ -1,1 +1,0 @@
-"""The network in forms that other programs run."""

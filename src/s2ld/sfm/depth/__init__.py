@@ -1,0 +1,1 @@
+"""Depth maps by plane sweeps: views, costs, consistency, COLMAP's own maps read. Start with `depth_maps.py`."""

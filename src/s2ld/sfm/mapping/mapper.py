@@ -1,0 +1,104 @@
+"""COLMAP's incremental mapper on a database with verified matches."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from s2ld.errors import S2LDError
+from s2ld.files import make_folder
+from s2ld.sfm.mapping.colmap import load_pycolmap
+
+LEAST_MODEL = 3
+"""Images of the smallest model that is kept beside others: two alone are seldom a place of their own."""
+
+
+def run_mapper(
+    database: Path, images: Path, output: Path, seed: int = 0, threads: int = -1, progress: bool = True
+) -> list[Any]:
+    """Map all that can be mapped: several places in one folder give as many models.
+
+    Args:
+        database: of COLMAP, with verified matches.
+        images: folder to which its names belong; the points take their colours from there.
+        output: folder in which COLMAP writes each model, named by its number, 0, 1 and so on.
+        seed: of all random choices. Equal runs are equal with one thread; with more, up to rounding.
+        threads: at most; -1: one a core.
+        progress: show a bar of registered images.
+
+    Returns:
+        `pycolmap.Reconstruction`s, that of the most images first (its folder is not always 0); a model without an image
+        of its own, which a bad beginning leaves, is not among them. None where no two images have enough matches.
+
+    Raises:
+        S2LDError: no pycolmap, no database, or the output cannot be written.
+    """
+    pycolmap = load_pycolmap()
+    if not database.is_file():
+        raise S2LDError(f"{database}: no such COLMAP database; match the photographs first")
+    make_folder(output)
+    pycolmap.set_random_seed(seed)
+    with _failures(output):
+        total = count_images(database)
+    with tqdm(total=total, desc="mapping", unit="image", disable=not progress) as bar, _failures(output):
+        models = pycolmap.incremental_mapping(
+            database,
+            images,
+            output,
+            mapping_options(seed, threads, total),
+            initial_image_pair_callback=lambda: bar.update(2),
+            next_image_callback=lambda: bar.update(1),
+        )
+    return _with_images_of_their_own(sorted(models.values(), key=lambda model: -model.num_reg_images()))
+
+
+@contextmanager
+def _failures(output: Path) -> Iterator[None]:
+    """Turn what COLMAP raises, without a class of its own, into one line."""
+    try:
+        yield
+    except S2LDError:
+        raise
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        free = shutil.disk_usage(output).free >> 20
+        raise S2LDError(
+            f"{output}: COLMAP's mapper failed ({reason}; {free} MiB are free on this disk); matches are kept: run the "
+            "same command again"
+        ) from error
+
+
+def _with_images_of_their_own(models: Sequence[Any]) -> list[Any]:
+    """Leave out models whose images are all in those before them."""
+    kept, seen = [], set[int]()
+    for model in models:
+        images = set(model.reg_image_ids())
+        if not images <= seen:
+            kept.append(model)
+            seen |= images
+    return kept
+
+
+def mapping_options(seed: int, threads: int, images: int) -> Any:
+    """Return COLMAP's default options but for the seed, threads and the smallest model; see `run_mapper`."""
+    pycolmap = load_pycolmap()
+    options = pycolmap.IncrementalPipelineOptions()
+    options.min_model_size = min(LEAST_MODEL, images)
+    options.num_threads = options.mapper.num_threads = threads
+    options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = seed
+    return options
+
+
+def count_images(database: Path) -> int:
+    """Return the number of images in a COLMAP database."""
+    pycolmap = load_pycolmap()
+    opened = pycolmap.Database.open(database)
+    try:
+        return int(opened.num_images())
+    finally:
+        opened.close()

@@ -1,0 +1,148 @@
+"""A COLMAP database with cameras, keypoints, matches and the two-view geometries that pycolmap verifies."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s2ld.errors import S2LDError
+from s2ld.files import make_folder, whole_file
+from s2ld.sfm.mapping.cameras import MODEL, CameraGroup, colmap_camera
+from s2ld.sfm.mapping.colmap import load_pycolmap
+from s2ld.sfm.matching.identity import FolderMatches
+
+DATABASE_BYTES = 2**21
+"""Of an empty database with SQLite's own files beside it, rounded up."""
+WRITTEN_TWICE = 3
+"""SQLite's log holds what is written a second time; a margin on top."""
+SIFT_FEATURES = 8192
+"""Of an image at most, COLMAP's default."""
+HALF = 0.5
+"""COLMAP's pixel centres lie at halves, ours and hloc's at integers."""
+
+
+def write_database(
+    path: Path,
+    names: Sequence[str],
+    cameras: Sequence[CameraGroup],
+    matches: FolderMatches | None = None,
+    seed: int = 0,
+    model: str = MODEL,
+) -> None:
+    """Write a database; with matches, each pair's two-view geometry is verified (RANSAC, COLMAP's defaults).
+
+    Args:
+        path: of the database; one that is there is replaced when the new one is whole.
+        names: of the images, whose ids are 1, 2 and so on.
+        cameras: groups of them, with ids 1, 2 and so on.
+        matches: of the images; None leaves keypoints to others.
+        seed: of RANSAC.
+        model: of the cameras, a name that COLMAP knows.
+
+    Raises:
+        S2LDError: no pycolmap, or the file cannot be written.
+    """
+    pycolmap = load_pycolmap()
+    refuse_full_disk(path, _bytes(matches))
+    with whole_file(path) as part, database_errors(path, part):
+        remove_database(part)
+        database = pycolmap.Database.open(part)
+        try:
+            with pycolmap.DatabaseTransaction(database):
+                _write_images(pycolmap, database, names, cameras, model)
+                if matches is not None:
+                    _write_matches(database, matches)
+        finally:
+            database.close()
+        if matches is not None:
+            pycolmap.set_random_seed(seed)
+            pycolmap.geometric_verification(part, two_view_geometry_options=verification_options(seed))
+
+
+def refuse_full_disk(path: Path, content: int) -> None:
+    """Raise where a database would not fit: SQLite, inside COLMAP, ends the process by a signal on a full disk.
+
+    Args:
+        path: of the database; its folder is made.
+        content: bytes that are to be written to it.
+
+    Raises:
+        S2LDError: there is no room.
+    """
+    make_folder(path.parent)
+    needed = DATABASE_BYTES + WRITTEN_TWICE * content
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise S2LDError(
+            f"{path}: needs about {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} are free; make room and run the "
+            "same command, which goes on from there"
+        )
+
+
+def sift_bytes(images: int, pairs: int, features: int = SIFT_FEATURES) -> int:
+    """Return what SIFT writes at most: descriptors of 128 bytes and keypoints of 24; a tenth of them matched twice."""
+    return images * features * 152 + pairs * features // 10 * 16
+
+
+def _bytes(matches: FolderMatches | None) -> int:
+    """Keypoints, matches and their inliers, 8 bytes each."""
+    if matches is None:
+        return 0
+    return 8 * (sum(map(len, matches.keypoints)) + 2 * sum(map(len, matches.pairs.values())))
+
+
+def remove_database(path: Path) -> None:
+    """Delete a database, if there is one, and SQLite's own files beside it: a kill's log would spoil the next one."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+@contextmanager
+def database_errors(path: Path, part: Path) -> Iterator[None]:
+    """Turn what COLMAP raises, without a class of its own, into one line; what was written goes."""
+    try:
+        yield
+    except RuntimeError as error:
+        remove_database(part)
+        reason = " ".join(str(error).split())
+        raise S2LDError(f"{path}: COLMAP cannot write this database ({reason}); is the disk full?") from error
+
+
+def verification_options(seed: int) -> Any:
+    """Return COLMAP's default options of two-view geometries, with a seed."""
+    options = load_pycolmap().TwoViewGeometryOptions()
+    options.ransac.random_seed = seed
+    return options
+
+
+def _write_images(
+    pycolmap: Any, database: Any, names: Sequence[str], cameras: Sequence[CameraGroup], model: str
+) -> None:
+    """Each camera is a rig of its own, each image a frame, as COLMAP does for cameras that are not mounted together."""
+    camera_of: dict[int, int] = {}
+    for number, group in enumerate(cameras, 1):
+        camera = colmap_camera(group, number, model)
+        database.write_camera(camera, use_camera_id=True)
+        rig = pycolmap.Rig(rig_id=number)
+        rig.add_ref_sensor(camera.sensor_id)
+        database.write_rig(rig, use_rig_id=True)
+        camera_of |= dict.fromkeys(group.members, number)
+    for index, name in enumerate(names):
+        image = pycolmap.Image(name=name, camera_id=camera_of[index], image_id=index + 1)
+        database.write_image(image, use_image_id=True)
+        frame = pycolmap.Frame(frame_id=index + 1, rig_id=camera_of[index])
+        frame.add_data_id(image.data_id)
+        database.write_frame(frame, use_frame_id=True)
+
+
+def _write_matches(database: Any, matches: FolderMatches) -> None:
+    for index, keypoints in enumerate(matches.keypoints):
+        database.write_keypoints(index + 1, keypoints.astype(np.float32) + np.float32(HALF))
+    for (i, j), found in matches.pairs.items():
+        if len(found.indices):
+            database.write_matches(i + 1, j + 1, found.indices.astype(np.uint32))

@@ -1,0 +1,175 @@
+"""From a folder of photographs to matches in hloc's files and in a COLMAP database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from s2ld.errors import S2LDError
+from s2ld.files import make_folder, printable, whole_file
+from s2ld.locks import sole_writer
+from s2ld.sfm.mapping.cameras import group_cameras
+from s2ld.sfm.matching.colmap_database import write_database
+from s2ld.sfm.matching.folder import JOURNAL, MatcherSettings, MatchJournal, RawMatches, extract_all, match_pairs
+from s2ld.sfm.matching.hloc import check_names, write_hloc
+from s2ld.sfm.matching.identity import FolderMatches, IdentitySettings, identify
+from s2ld.sfm.matching.pairs import Pair, all_pairs, listed_pairs, neighbour_pairs, sequential_pairs
+from s2ld.sfm.matching.retrieval import nearest_images
+from s2ld.sfm.matching.sift import match_by_sift
+from s2ld.sfm.photos.copies import copy_photo
+from s2ld.sfm.photos.usable import PhotoFolder, find_photos
+
+DATABASE = "database.db"
+REJECTED = "rejected.txt"
+
+
+@dataclass(frozen=True)
+class FolderSettings:
+    """What `scripts/match_folder.py` does with a folder."""
+
+    pairs: str = "all"
+    """"all", "sequential", "retrieval", or the path of a list."""
+    neighbours: int = 10
+    """Partners of a photograph: the next ones ("sequential") or those that look most like it ("retrieval")."""
+    matcher: MatcherSettings = field(default_factory=MatcherSettings)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    shared_cameras: bool = True
+    """Photographs of one size and EXIF entry share a camera."""
+    jobs: int = 1
+    seed: int = 0
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class MatchedFolder:
+    """What was done."""
+
+    folder: PhotoFolder
+    images: Path
+    """Folder of the upright photographs, to which the names belong."""
+    raw: RawMatches
+    matches: FolderMatches
+    rejected: Sequence[tuple[str, str]]
+    """Photograph, or line of a list, and reason."""
+
+
+def match_folder(
+    photos: Path, output: Path, settings: FolderSettings, journal_path: Path | None = None
+) -> MatchedFolder:
+    """Match a folder and write the results; what an earlier run of the same command has matched is not done again.
+
+    Args:
+        photos: folder, searched deeper; it is not changed.
+        output: folder for `matches.journal`, `features.h5`, `matches.h5`, `pairs.txt`, `database.db`, `rejected.txt`,
+            and `images` where EXIF turns a photograph, since COLMAP takes pixels as they are stored.
+        settings: see there.
+        journal_path: of the journal; None: `output`/matches.journal.
+
+    Raises:
+        S2LDError: no two usable photographs, settings that do not fit, matches of other settings in `output`, no
+            pycolmap (the files of hloc are written then), a file that cannot be written, or another process writes to
+            `output`.
+    """
+    folder = usable_photos(photos, output, settings.progress)
+    names = [photo.name for photo in folder.photos]
+    check_names(names)
+    with sole_writer(output):
+        journal = MatchJournal(journal_path or output / JOURNAL, settings.matcher, folder)
+        pairs, refused = choose_pairs(folder, settings, lambda: journal)
+        raw = match_pairs(folder, pairs, settings.matcher, journal, settings.jobs, settings.progress)
+        matches = identify(raw, settings.identity)
+        rejected = [*folder.rejected, *((line, "") for line in refused)]
+        write_rejected(output, rejected)
+        sizes = [photo.size for photo in folder.photos]
+        write_hloc(output, names, sizes, [float(image.scale.mean()) for image in raw.images], matches)
+        cameras = group_cameras(folder.photos, settings.shared_cameras)
+        write_database(output / DATABASE, names, cameras, matches, settings.seed)
+        return MatchedFolder(folder, upright_images(folder, output), raw, matches, rejected)
+
+
+def match_folder_by_sift(
+    photos: Path, output: Path, settings: FolderSettings, journal_path: Path | None = None, threads: int = -1
+) -> tuple[PhotoFolder, Path, int, Sequence[tuple[str, str]]]:
+    """Match the same pairs by pycolmap's SIFT into `output`/database.db, to compare with.
+
+    Returns:
+        The photographs, the folder of the upright ones, the number of pairs, and what was rejected and why.
+
+    Raises:
+        S2LDError: as `match_folder`.
+    """
+    folder = usable_photos(photos, output, settings.progress)
+    path = journal_path or output / JOURNAL
+    with sole_writer(output):
+        pairs, refused = choose_pairs(folder, settings, lambda: MatchJournal(path, settings.matcher, folder))
+        rejected = [*folder.rejected, *((line, "") for line in refused)]
+        write_rejected(output, rejected)
+        images = upright_images(folder, output)
+        names = [photo.name for photo in folder.photos]
+        cameras = group_cameras(folder.photos, settings.shared_cameras)
+        match_by_sift(output / DATABASE, images, names, cameras, pairs, settings.seed, threads)
+        return folder, images, len(pairs), rejected
+
+
+def usable_photos(photos: Path, output: Path, progress: bool) -> PhotoFolder:
+    """Return the photographs of a folder, of which there are at least two, and make the output folder.
+
+    Raises:
+        S2LDError: less than two, or the output lies among the photographs or cannot be written to.
+    """
+    if output.resolve().is_relative_to(photos.resolve()):
+        raise S2LDError(f"{output}: lies within {photos}, which stays as it is; choose another output folder")
+    folder = find_photos(photos, progress)
+    if len(folder.photos) < 2:
+        others = ""
+        if folder.rejected:
+            others = f" ({len(folder.rejected)} cannot be used; the first: {': '.join(folder.rejected[0])})"
+        raise S2LDError(f"{photos}: one usable photograph makes no pair{others}; put more into the folder")
+    make_folder(output)
+    return folder
+
+
+def choose_pairs(
+    folder: PhotoFolder, settings: FolderSettings, journal: Callable[[], MatchJournal]
+) -> tuple[list[Pair], list[str]]:
+    """Return the pairs to match, and a line for each entry of a list that cannot be used.
+
+    Args:
+        folder: the photographs.
+        settings: of which pairs, and of retrieval.
+        journal: gives the journal that holds, or gets, the features for retrieval.
+
+    Raises:
+        S2LDError: no partners are asked for, or a list without a usable pair.
+    """
+    if settings.neighbours < 1:
+        raise S2LDError(f"a photograph needs at least one partner, not {settings.neighbours}")
+    if settings.pairs == "all":
+        return all_pairs(len(folder.photos)), []
+    if settings.pairs == "sequential":
+        return sequential_pairs(len(folder.photos), settings.neighbours), []
+    if settings.pairs == "retrieval":
+        images = extract_all(folder, settings.matcher, journal(), settings.jobs, settings.progress)
+        near = nearest_images([image.descriptors for image in images], settings.neighbours, settings.seed)
+        return neighbour_pairs(near.tolist()), []
+    return listed_pairs(Path(settings.pairs), [photo.name for photo in folder.photos])
+
+
+def write_rejected(output: Path, rejected: Sequence[tuple[str, str]]) -> None:
+    """Write what cannot be used, one a line with its reason; an empty file where all can be."""
+    with whole_file(output / REJECTED) as part:
+        part.write_text("".join(printable(": ".join(filter(None, entry))) + "\n" for entry in rejected))
+
+
+def upright_images(folder: PhotoFolder, output: Path) -> Path:
+    """Return a folder in which all photographs are `plain`: their own, or `output`/images with copies and links.
+
+    Raises:
+        S2LDError: a copy cannot be written.
+    """
+    if all(photo.plain for photo in folder.photos):
+        return folder.folder
+    for photo in folder.photos:
+        copy_photo(photo, output / "images" / photo.name, photo.size)
+    return output / "images"

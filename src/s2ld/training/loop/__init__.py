@@ -1,0 +1,1 @@
+"""The LightningModule (`module.py`), optimiser, callbacks, checkpoints that resume bit for bit, processes."""

@@ -1,0 +1,158 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from s2ld.errors import S2LDError
+from s2ld.sfm.matching.folder import RawMatches
+from s2ld.sfm.matching.identity import FolderMatches, IdentitySettings, identify
+from s2ld.sfm.matching.keypoints import ImageKeypoints, PairMatches
+
+IMAGES = 5
+POINTS = 40
+
+
+def image(points: np.ndarray, scale: float = 1.0) -> ImageKeypoints:
+    rows = len(points)
+    return ImageKeypoints(
+        points.astype(np.float32), np.ones(rows, np.float32), np.array([scale, scale]), np.zeros((1, 4), np.float16)
+    )
+
+
+def folder(spread: float, noise: float, seed: int = 0) -> tuple[RawMatches, np.ndarray]:
+    """Images that are shifted copies of each other; each detects all points, off by `spread` px.
+
+    Returns the matches, and where points are without the detections' spread (IMAGES, POINTS, 2).
+    """
+    random = np.random.default_rng(seed)
+    grid = 20.0 + 12.0 * np.stack(np.meshgrid(np.arange(8), np.arange(5)), -1).reshape(-1, 2)
+    shift = random.uniform(-5, 5, (IMAGES, 1, 2))
+    truth = grid[None] + shift
+    detected = truth + random.uniform(-spread, spread, truth.shape)
+    pairs = {}
+    rows = np.arange(POINTS, dtype=np.int32)
+    one = np.full(POINTS, 0.5, np.float32)
+    for i in range(IMAGES):
+        for j in range(i + 1, IMAGES):
+            there = detected[i] + shift[j] - shift[i] + random.uniform(-noise, noise, (POINTS, 2))
+            back = detected[j] + shift[i] - shift[j] + random.uniform(-noise, noise, (POINTS, 2))
+            pairs[i, j] = PairMatches(rows, rows, back.astype(np.float32), there.astype(np.float32), one, one)
+    return RawMatches([image(points) for points in detected], pairs), truth
+
+
+def tracks(matches: FolderMatches) -> list[set[tuple[int, int]]]:
+    """Connected keypoints (image, row), by the obvious way."""
+    groups: list[set[tuple[int, int]]] = []
+    for (i, j), found in matches.pairs.items():
+        for a, b in found.indices.tolist():
+            ends = {(i, a), (j, b)}
+            touched = [group for group in groups if group & ends]
+            groups = [group for group in groups if not group & ends] + [set.union(ends, *touched)]
+    return groups
+
+
+def test_equal_detections_make_one_track_a_point() -> None:
+    raw, truth = folder(spread=0.0, noise=0.1)
+    matches = identify(raw)
+    assert [len(points) for points in matches.keypoints] == [POINTS] * IMAGES
+    assert sorted(len(track) for track in tracks(matches)) == [IMAGES] * POINTS
+    for points, true in zip(matches.keypoints, truth, strict=True):
+        nearest = np.linalg.norm(points[:, None] - true[None], axis=2).min(1)
+        assert nearest.max() < 0.1  # means of several measurements and the exact detection
+
+
+def test_detections_that_disagree_stay_apart_as_tracks_of_their_own() -> None:
+    raw, _ = folder(spread=3.0, noise=0.05)
+    matches = identify(raw)
+    found = tracks(matches)
+    assert len(found) > 3 * POINTS  # nearly one for each detection of each image
+    assert np.mean([len({image for image, _ in track}) for track in found]) > IMAGES - 0.5
+    whole = [track for track in found if len({image for image, _ in track}) == len(track)]
+    assert len(whole) > 0.95 * len(found)  # but where two detections happen to lie as near as the radius
+
+
+def test_measurements_are_merged_by_confidence() -> None:
+    points = [image(np.array([[50.0, 50.0]])) for _ in range(3)]
+
+    def pair(back: float, there: float, confidence: float) -> PairMatches:
+        row, sure = np.zeros(1, np.int32), np.full(1, confidence, np.float32)
+        return PairMatches(row, row, *(np.array([[50 + x, 50]], np.float32) for x in (back, there)), sure, sure)
+
+    raw = RawMatches(points, {(0, 1): pair(-0.2, 0.2, 0.9), (0, 2): pair(0, 0, 0.3), (1, 2): pair(0, 0, 0.3)})
+    matches = identify(raw, IdentitySettings(least_pairs=2))
+    # image 1: its detection (0.9 + 0.3), measured from 0 (0.9, at +0.2) and from 2 (0.3)
+    assert matches.keypoints[1].tolist() == [[pytest.approx(50 + 0.9 * 0.2 / 2.4), 50]]
+    assert matches.scores[1].tolist() == [pytest.approx(2.4)]
+
+
+def test_what_does_not_come_back_or_is_seldom_measured_is_dropped() -> None:
+    raw, _ = folder(spread=0.0, noise=0.0)
+    bad = raw.pairs[0, 1]
+    wrong = bad.points1.copy()
+    wrong[:10] += 2.0
+    lost = bad.confidence0.copy()
+    lost[10:15] = 0
+    pairs = {**raw.pairs, (0, 1): PairMatches(bad.cell0, bad.cell1, bad.points0, wrong, lost, bad.confidence1)}
+    matches = identify(RawMatches(raw.images, pairs))
+    assert len(matches.pairs[0, 1]) == POINTS - 15
+    assert len(matches.pairs[0, 2]) == POINTS
+    few = {(0, 1): raw.pairs[0, 1], **{pair: found for pair, found in raw.pairs.items() if 0 not in pair}}
+    matches = identify(RawMatches(raw.images, few), IdentitySettings(least_pairs=4))
+    assert len(matches.pairs[0, 1]) == POINTS  # image 0 has one partner, image 1 all four
+    few[1, 2] = PairMatches(*(getattr(few[1, 2], name)[20:] for name in few[1, 2].__dataclass_fields__))
+    matches = identify(RawMatches(raw.images, few), IdentitySettings(least_pairs=4))
+    assert len(matches.pairs[1, 3]) == POINTS  # through image 3, which is measured in 3, as often as it can be
+    assert len(matches.pairs[1, 2]) == POINTS - 20
+
+
+def test_of_many_detections_the_most_confident_are_used() -> None:
+    raw, _ = folder(spread=3.0, noise=0.0)
+    sure = np.linspace(0.9, 0.1, POINTS).astype(np.float32)
+    pairs = {pair: PairMatches(m.cell0, m.cell1, m.points0, m.points1, sure, sure) for pair, m in raw.pairs.items()}
+    matches = identify(RawMatches(raw.images, pairs), IdentitySettings(radius=0, most=7))
+    for (i, j), found in matches.pairs.items():
+        assert len(found) == 14  # the seven of both images
+        best = matches.keypoints[i][found.indices[:, 0]]
+        nearest = np.linalg.norm(raw.images[i].points[None] - best[:, None], axis=2)
+        assert (nearest.min(0) < 1e-4)[:7].all(), (i, j)
+
+
+def test_no_keypoint_is_in_two_matches_of_a_pair_and_none_in_no_match() -> None:
+    random = np.random.default_rng(3)
+    raw, _ = folder(spread=1.0, noise=0.3)
+    for mode in ("identity", "grid", "none"):
+        matches = identify(raw, IdentitySettings(mode, radius=float(random.uniform(1, 6)), cycle=9.0))
+        used: Sequence[set[int]] = [set() for _ in raw.images]
+        for (i, j), found in matches.pairs.items():
+            assert len(np.unique(found.indices[:, 0])) == len(np.unique(found.indices[:, 1])) == len(found)
+            used[i].update(found.indices[:, 0].tolist())
+            used[j].update(found.indices[:, 1].tolist())
+        assert [sorted(rows) for rows in used] == [list(range(len(points))) for points in matches.keypoints]
+
+
+def test_switched_off_each_match_has_points_of_its_own() -> None:
+    raw, _ = folder(spread=0.0, noise=0.0)
+    matches = identify(raw, IdentitySettings("none"))
+    assert {len(track) for track in tracks(matches)} == {2}
+    assert np.array_equal(matches.keypoints[0][:POINTS], raw.images[0].points)
+    gridded = identify(raw, IdentitySettings("grid", radius=4.0))
+    assert np.allclose((gridded.keypoints[1] + 0.5) % 4.0, 0)
+
+
+def test_px_of_the_network_are_meant() -> None:
+    raw, _ = folder(spread=0.0, noise=0.2)
+    large = [image(10 * each.points, scale=10.0) for each in raw.images]
+    pairs = {
+        pair: PairMatches(m.cell0, m.cell1, 10 * m.points0, 10 * m.points1, m.confidence0, m.confidence1)
+        for pair, m in raw.pairs.items()
+    }
+    small, big = identify(raw), identify(RawMatches(large, pairs))
+    assert [len(points) for points in small.keypoints] == [len(points) for points in big.keypoints]
+
+
+@pytest.mark.parametrize(
+    "values", [{"mode": "maybe"}, {"radius": -1}, {"least_pairs": 0}, {"most": 0}, {"mode": "grid", "radius": 0}]
+)
+def test_settings_out_of_range_are_named(values: dict[str, object]) -> None:
+    with pytest.raises(S2LDError, match=r"mode|radius"):
+        IdentitySettings(**values)
