@@ -6,10 +6,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src/s2ld"
 FLOORS = (
-    ("config", "errors", "files", "geometry", "memory", "pretrained", "types"),
+    ("config", "devices", "errors", "files", "geometry", "hdf5", "locks", "memory", "pretrained", "types"),
     ("models",),
     ("data",),
-    ("matcher", "pair_matching", "turns", "viz"),
+    ("matcher", "matcher_options", "pair_matching", "turns", "viz"),
     ("evaluation",),
     ("sfm", "training"),
     ("benchmarks",),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import re
+import warnings
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from s2ld import Matcher, S2LDError
 from s2ld.config import build_config
 from s2ld.matcher import choose_device, to_array
+from s2ld.models.checkpoint import save_weights
 from s2ld.models.network import S2LD
 from s2ld.types import (
     CoarseMatches,
@@ -164,6 +169,49 @@ def test_grey_forms_agree() -> None:
     assert np.array_equal(to_array(pillow.fromarray(grey > 99)), np.where(grey > 99, 255, 0)[..., None].repeat(3, 2))
 
 
+def test_every_mode_of_pillow_is_the_same_picture() -> None:
+    """In full depth, and not clipped to 8 bits."""
+    pillow = pytest.importorskip("PIL.Image")
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    wide = grey.astype(np.uint16) * 257
+    for mode, array in {
+        "I;16": wide,
+        "I;16B": wide.astype(">u2"),
+        "I": wide.astype(np.int32),
+        "F": (grey / 255).astype(np.float32),
+    }.items():
+        form = pillow.fromarray(array)
+        assert form.mode == mode
+        assert np.array_equal(to_array(form), grey), mode
+    for array in (grey.astype(np.int32), grey.astype(np.float32)):  # 8 bits in a wider mode
+        assert np.array_equal(to_array(pillow.fromarray(array)), grey)
+    assert np.array_equal(to_array(pillow.fromarray(grey).convert("LA"))[..., 0], grey)
+
+
+def test_files_pillow_images_and_arrays_of_little_range_are_alike(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    narrow = 7400 + photo(40, 48)[..., 0].astype(np.uint16)
+    pillow.fromarray(narrow).save(tmp_path / "a.tif")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = to_array(narrow)
+        assert (expected.min(), expected.max()) == (0, 255)
+        for form in (pillow.fromarray(narrow), narrow.astype(np.int32), torch.from_numpy(narrow)):
+            assert np.array_equal(to_array(form), expected)
+        assert np.array_equal(to_array(tmp_path / "a.tif")[..., 0], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_what_a_type_rounds_beyond_one_is_clipped(dtype: torch.dtype) -> None:
+    image = torch.linspace(0, 1, 64, dtype=torch.float64).view(1, 8, 8).to(dtype)
+    image[0, 0, 0], image[0, -1, -1] = -torch.finfo(dtype).eps, 1 + torch.finfo(dtype).eps
+    found = to_array(image)
+    assert (found[0, 0], found[-1, -1]) == (0, 255)
+    assert np.abs(found - image[0].double().numpy() * 255).max() <= 2.5
+    with pytest.raises(S2LDError, match=r"float pixels must be in \[0, 1\], but these are in \[.*, 1\.0[567]"):
+        to_array(image * 1.06)
+
+
 @pytest.mark.parametrize(
     ("size0", "size1"),
     [((96, 128), (131, 77)), ((1, 1), (96, 128)), ((10000, 30), (50, 61)), ((3, 9), (9, 3)), ((40, 10000), (1, 7))],
@@ -257,6 +305,13 @@ def test_descriptors_when_the_config_asks() -> None:
     assert matches.descriptors0.shape == matches.descriptors1.shape == (len(matches), channels)
 
 
+def cut_short() -> Image.Image:
+    """A Pillow image whose file is incomplete, which Pillow finds out when it needs the pixels."""
+    file = io.BytesIO()
+    Image.fromarray(photo(96, 128)).save(file, "PNG")
+    return Image.open(io.BytesIO(file.getvalue()[:2000]))
+
+
 @pytest.mark.parametrize(
     ("image", "words"),
     [
@@ -272,6 +327,12 @@ def test_descriptors_when_the_config_asks() -> None:
         (np.full((4, 5), np.nan), "NaN or infinite"),
         (np.zeros((4, 5), np.int64), "pixels of type int64"),
         (np.array([["a"]]), "pixels of type <U1"),
+        (torch.zeros(4, 5, device="meta"), "a tensor without plain values"),
+        (torch.zeros(4, 5).to_sparse(), "a tensor without plain values"),
+        (torch.zeros(4, 5, dtype=torch.complex64), "pixels of type complex64"),
+        (Image.new("RGB", (0, 5)), r"shape \(5, 0, 3\) is no image|cannot be read"),
+        (cut_short(), "this Pillow image cannot be read"),
+        ("a\0b.png", "null byte"),
     ],
 )
 def test_what_is_no_image_is_said_in_one_line(image: Any, words: str) -> None:
@@ -294,6 +355,13 @@ def test_what_is_no_image_is_said_in_one_line(image: Any, words: str) -> None:
         ({"max_side": float("nan")}, "max_side must be at least 8 px"),
         ({"size": (64, 64), "max_side": 64}, "exclude each other"),
         ({"precision": "fp8"}, "precision is 'fp8'; use fp32 or bf16"),
+        ({"size": 640}, "size must be .*, not 640; give two whole numbers"),
+        ({"size": "640"}, "size must be"),
+        ({"size": (640.0, 480.0)}, r"not 640\.0 x 480\.0; give two whole numbers"),
+        ({"max_side": "640"}, "max_side must be .*, not '640'"),
+        ({"max_side": 640.5}, "max_side must be"),
+        ({"threshold": "0.2"}, "threshold must be .*, not '0.2'"),
+        ({"rotation": None}, "rotation is None"),
         ({"fast": True}, r"fast compiles for one size; give size \(--resize WIDTH HEIGHT\)"),
     ],
 )
@@ -393,3 +461,70 @@ def test_memory_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(FixedNetwork, "forward", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         matcher(image, image)
+
+
+def test_what_is_no_network_or_no_features_is_said(matcher: Matcher) -> None:
+    with pytest.raises(S2LDError, match=r"not a str; Matcher\.from_pretrained loads one"):
+        Matcher("s2ld-lite")  # type: ignore[arg-type]
+    with pytest.raises(S2LDError, match="match takes what extract returns, not a str"):
+        matcher.match("a.jpg", "b.jpg")  # type: ignore[arg-type]
+    with pytest.raises(S2LDError, match="batch must be at least 1 pair, not '8'"):
+        matcher.match_many([], batch="8")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("call", ["forward", "extract", "detect"])
+def test_a_network_says_what_it_takes(lite: S2LD, call: str) -> None:
+    run = lite if call == "forward" else getattr(lite, call)
+    for image, words in (
+        (ImageBatch(torch.zeros(1, 1, 100, 128)), r"sides multiples of 8, not \(1, 1, 100, 128\)"),
+        (ImageBatch(torch.zeros(1, 3, 96, 128)), r"grey images \(N, 1, H, W\), .* not \(1, 3, 96, 128\)"),
+        (ImageBatch(torch.zeros(96, 128)), r"not \(96, 128\)"),
+        (ImageBatch(torch.zeros(1, 1, 96, 128, dtype=torch.uint8)), "grey values in .*, not torch.uint8"),
+        (torch.zeros(1, 1, 96, 128), "ImageBatch"),
+    ):
+        with pytest.raises(S2LDError, match=words):
+            run(image, image) if call == "forward" else run(image)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_default_type_of_torch_does_not_matter(
+    lite: S2LD, matcher: Matcher, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    image0, image1 = photo(96, 128), photo(96, 128, seed=1)
+    expected = matcher(image0, image1)
+    config = build_config([LITE])
+    save_weights(tmp_path / "a.safetensors", lite, config)
+    torch.set_default_dtype(dtype)
+    try:
+        loaded = Matcher.from_pretrained(tmp_path / "a.safetensors", 0.0, 128, "cpu")
+        others = [S2LD(config.MODEL)] if dtype == torch.float64 else []  # in float16 it loses its weights' last bits
+        for own in others:
+            own.load_state_dict(lite.state_dict())
+        for one in (matcher, loaded, *(Matcher(own, 0.0, 128, "cpu") for own in others)):
+            found = one(image0, image1)
+            assert len(found) == len(expected)
+            assert np.allclose(found.points1, expected.points1, atol=1e-3)
+            assert found.points0.dtype == np.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_matchers_pickle_and_fast_ones_are_compiled_where_they_arrive(
+    matcher: Matcher, lite: S2LD, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = photo(96, 128)
+    expected = matcher(image, image)
+    assert np.array_equal(pickle.loads(pickle.dumps(matcher))(image, image).points1, expected.points1)
+    compiled: list[str] = []
+
+    def compile_nothing(function: Any, **_: Any) -> Any:
+        compiled.append(function.__name__)
+        return lambda *arguments: function(*arguments)  # pickles as little as compiled code
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    fast = Matcher(lite, 0.0, size=(128, 96), fast=True, device="cpu")
+    assert compiled == ["extract", "encode_pair"]
+    arrived = pickle.loads(pickle.dumps(fast))
+    assert compiled == ["extract", "encode_pair"] * 2
+    assert "extract" in vars(fast.model)
+    assert np.allclose(arrived(image, image).points1, expected.points1, atol=1e-3)

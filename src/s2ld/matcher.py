@@ -15,15 +15,17 @@ from typing import Any, Self
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from s2ld.data.images.reading import MULTIPLE, UInt8Image, network_size, read_image, resize, to_grey
+from s2ld.data.images.any_image import network_image, to_array
+from s2ld.data.images.reading import MULTIPLE, UInt8Image, network_size
+from s2ld.devices import allow_forks, choose_device, float32_by_default
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import resized_to_image
+from s2ld.matcher_options import KEEP_SIZE, MAX_SIDE, check_options, check_pairs
 from s2ld.memory import available_memory
 from s2ld.models.checkpoint import load_model
-from s2ld.models.fast.compiled import compile_encoder
+from s2ld.models.fast.compiled import compile_encoder, without_compiled
 from s2ld.models.fast.inference import computing_in, for_inference, memory_needed
 from s2ld.models.network import S2LD
 from s2ld.models.precision import resolve_precision
@@ -31,20 +33,16 @@ from s2ld.pretrained import resolve
 from s2ld.turns import predict_turned
 from s2ld.types import Extracted, FloatArray, ImageBatch, ImageFeatures, Matches, Prediction
 
-MAX_SIDE = 640
-"""Default longer side of the resized images, px: what the shipped weights were measured at."""
-KEEP_SIZE = -1
-"""As `max_side`: no resizing, but for sides that are no multiple of 8."""
-ROTATIONS = ("none", "auto")
-"""Of image 1 against image 0; see `Matcher`."""
-
 
 class Matcher:
     """A network with weights that matches images of any size.
 
-    An image is a path; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8, uint16, bool, or float in
-    [0, 1]; a tensor (H, W) or (C, H, W) of the same; or a Pillow image. A file is turned upright by its EXIF entry
-    first, and its points belong to the upright image.
+    An image is a path; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of bool, integers of 8, 16 or 32
+    bits, or floats in [0, 1]; a tensor (H, W) or (C, H, W) of the same; or a Pillow image. More than 8 bits are read in
+    full and stretched where little of their range is used (`s2ld.data.images.pixels.to_uint8`). A file is turned
+    upright by its EXIF entry first, and its points belong to the upright image.
+
+    In a forked process it computes with one thread. It pickles; a `fast` one is compiled again where it arrives.
     """
 
     def __init__(
@@ -77,33 +75,33 @@ class Matcher:
         Raises:
             S2LDError: an argument is out of range, the device is not there, or it cannot be compiled here.
         """
-        if threshold is not None and not 0 <= threshold < 1:
-            raise S2LDError(f"threshold must be in [0, 1), not {threshold}")
-        if max_side is not None and size is not None:
-            raise S2LDError("max_side and size exclude each other; give one of them")
-        if max_side is not None and max_side != KEEP_SIZE and not MULTIPLE <= max_side < math.inf:
-            raise S2LDError(f"max_side must be at least {MULTIPLE} px, or -1 to keep the size, not {max_side}")
-        if size is not None and (len(size) != 2 or min(size) < MULTIPLE):
-            given = " x ".join(map(str, size))
-            raise S2LDError(f"size must be (width, height), at least {MULTIPLE} x {MULTIPLE} px, not {given}")
-        if fast and size is None:
-            raise S2LDError("fast compiles for one size; give size (--resize WIDTH HEIGHT) with it")
-        if rotation not in ROTATIONS:
-            raise S2LDError(f"rotation is {rotation!r}; use {' or '.join(ROTATIONS)}")
-        if fast and rotation != "none":
-            raise S2LDError("fast compiles for one size, and rotation looks at others; leave out one of them")
+        allow_forks()
+        if not isinstance(model, nn.Module):
+            raise S2LDError(f"model must be a network, not a {type(model).__name__}; Matcher.from_pretrained loads one")
+        check_options(threshold, max_side, size, fast, rotation)
         self.device = choose_device(device)
         self.precision = resolve_precision(precision, self.device)
         self._precision = partial(computing_in, self.precision, self.device)
-        self.model = for_inference(model).to(self.device)
+        self.model = for_inference(model).to(self.device, torch.float32)  # whatever torch's default was before
         if threshold is not None:
             self.model.threshold = float(threshold)
-        self.max_side = MAX_SIDE if max_side is None else max_side
-        self.size = size
+        self.max_side = MAX_SIDE if max_side is None else int(max_side)
+        self.size = None if size is None else (int(size[0]), int(size[1]))
         self.rotation = rotation
-        if fast and size is not None:
-            with torch.inference_mode(), self._precision():
-                compile_encoder(self.model, self.resized_size(*size), self.device)
+        self.fast = fast
+        self._compile()
+
+    def _compile(self) -> None:
+        if self.fast and self.size is not None:
+            with torch.inference_mode(), float32_by_default(), self._precision():
+                compile_encoder(self.model, self.resized_size(*self.size), self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "model": without_compiled(self.model)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._compile()  # compiled code belongs to its process
 
     @classmethod
     def from_pretrained(
@@ -122,6 +120,7 @@ class Matcher:
         Raises:
             S2LDError: no such weights, a file that cannot be read, or an argument out of range.
         """
+        allow_forks()
         model, _ = load_model(resolve(name_or_path))
         return cls(model, threshold, max_side, device, size, precision, fast, rotation)
 
@@ -167,8 +166,7 @@ class Matcher:
             S2LDError: a batch below 1, rotation "auto", or as `__call__`.
         """
         self._refuse_rotation()
-        if batch < 1:
-            raise S2LDError(f"batch must be at least 1 pair, not {batch}")
+        check_pairs(pairs, batch)
         alike: dict[tuple[torch.Size, ...], list[int]] = {}
         for number, pair in enumerate(pairs):
             alike.setdefault(tuple(side.features.features.coarse.shape for side in pair), []).append(number)
@@ -250,17 +248,15 @@ class Matcher:
         return images + (memory_needed(self.model.config, cells) if self.device.type == "cpu" else 0)
 
     def _prepare(self, array: UInt8Image) -> tuple[ImageBatch, tuple[float, float]]:
-        """Return an image as the network sees it, and its scale: image px per resized px, (x, y)."""
-        grey, scale = resize(to_grey(array), self.resized_size(*_size(array)))
-        tensor = torch.from_numpy(np.ascontiguousarray(grey)).to(self.device)
-        return ImageBatch(tensor.float().div(255)[None, None]), scale
+        return network_image(array, self.resized_size(*_size(array)), self.device)
 
     @contextmanager
     def _guarded(self, *sizes: tuple[int, int], pairs: int = 1) -> Iterator[None]:
         """Run the network on images of these sizes (`check_memory`); what memory cannot hold ends in one line."""
+        allow_forks()
         self.check_memory(*sizes)
         try:
-            with torch.inference_mode(), self._precision():
+            with torch.inference_mode(), float32_by_default(), self._precision():
                 yield
         except (RuntimeError, cv2.error) as error:  # neither has a class of its own for what a CPU cannot allocate
             if isinstance(error, torch.OutOfMemoryError) or "allocate" in str(error):
@@ -270,69 +266,6 @@ class Matcher:
                     f"{what} does not fit into the memory of {self.device}; make {remedy} smaller"
                 ) from error
             raise
-
-
-def choose_device(device: str | torch.device) -> torch.device:
-    """Return the torch device of that name; "auto" is CUDA where there is a GPU, else the CPU.
-
-    Raises:
-        S2LDError: torch knows no such device, or it is not there.
-    """
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise S2LDError(f"device {str(device)!r} cannot be used ({reason}); use auto, cpu, cuda or cuda:N") from error
-    return chosen
-
-
-def to_array(image: Any, name: str = "image") -> UInt8Image:
-    """Return any image that `Matcher` takes as (H, W), (H, W, 3) RGB or (H, W, 4) RGBA uint8; `name` is for errors.
-
-    Raises:
-        S2LDError: an unreadable file, or an array of another shape, type or range.
-    """
-    if isinstance(image, str | Path):
-        return read_image(image)
-    array: NDArray[Any]
-    if isinstance(image, Tensor):
-        tensor = image.detach().cpu()
-        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-        array = array.transpose(1, 2, 0) if array.ndim == 3 else array
-    elif hasattr(image, "convert") and hasattr(image, "mode"):  # a Pillow image
-        array = np.asarray(image if image.mode in ("L", "RGB", "RGBA", "I;16") else image.convert("RGB"))
-    elif isinstance(image, np.ndarray):
-        array = image
-    else:
-        raise S2LDError(f"{name}: a {type(image).__name__} is no image; give a path, an array, a tensor or a PIL image")
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
-        layout = "(C, H, W)" if isinstance(image, Tensor) else "(H, W, C)"
-        raise S2LDError(
-            f"{name}: shape {tuple(image.shape)} is no image; give (H, W) or {layout} with 1, 3 or 4 channels"
-        )
-    return _to_uint8(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array, name)
-
-
-def _to_uint8(array: NDArray[Any], name: str) -> UInt8Image:
-    if array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
-    if array.dtype == np.uint16:
-        return np.rint(array / 257.0).astype(np.uint8)
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise S2LDError(f"{name}: pixels of type {array.dtype} are ambiguous; give uint8, or float in [0, 1]")
-    if not np.isfinite(array).all():
-        raise S2LDError(f"{name}: the image holds NaN or infinite pixels; replace them")
-    if array.min() < 0 or array.max() > 1:
-        low, high = array.min(), array.max()
-        raise S2LDError(
-            f"{name}: float pixels must be in [0, 1], but these are in [{low:.3g}, {high:.3g}]; rescale them"
-        )
-    return np.rint(array * 255.0).astype(np.uint8)
 
 
 def _size(array: UInt8Image) -> tuple[int, int]:

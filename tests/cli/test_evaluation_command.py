@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -119,6 +120,15 @@ def test_another_matcher_goes_the_same_way(
     assert "are kept" in capsys.readouterr().out
     main(ours)
     assert "predicting anew; changed: weights w.safetensors (was OpenCV" in capsys.readouterr().out
+
+
+def test_a_folder_that_another_process_writes_to_is_left_alone(
+    command: list[str], tmp_path: Path, take_output: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    take_output(tmp_path / "dump")
+    assert script(command) == 2
+    assert "another process is writing to this output" in capsys.readouterr().err
+    assert list((tmp_path / "dump").iterdir()) == []
 
 
 def test_bad_input_is_one_line_and_status_2(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

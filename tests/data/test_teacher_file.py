@@ -95,7 +95,7 @@ def test_bad_files_are_named_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(S2LDError, match=r"none\.h5: no such file; make it with scripts/teacher_descriptors\.py"):
         TeacherFile(tmp_path / "none.h5", 16)
     (tmp_path / "text.h5").write_text("text")
-    with pytest.raises(S2LDError, match=r"text\.h5: cannot be opened"):
+    with pytest.raises(S2LDError, match=r"text\.h5: not a readable HDF5 file"):
         TeacherFile(tmp_path / "text.h5", 16)
     h5py.File(tmp_path / "depth.h5", "w").close()
     with pytest.raises(S2LDError, match=r"depth\.h5: holds no descriptors"):

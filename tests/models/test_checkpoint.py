@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,67 @@ def test_a_missing_file_and_a_file_without_tensors_are_named(tmp_path: Path) -> 
     torch.save({"state_dict": {}}, tmp_path / "empty.ckpt")
     with pytest.raises(S2LDError, match=r"empty\.ckpt: holds no state dict"):
         read_weights(tmp_path / "empty.ckpt")
+
+
+def exotic(tensor: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    """The tensor as what no network here computes with; the first four fit a safetensors file."""
+    rows = [torch.zeros(2, 3), torch.zeros(4, 3)]
+    return [
+        ("is of float8_e4m3fn", tensor.to(torch.float8_e4m3fn)),
+        ("is of float8_e5m2", tensor.to(torch.float8_e5m2)),
+        ("is of complex64", tensor.to(torch.complex64)),
+        ("is of uint16", torch.zeros(4, dtype=torch.uint16)),
+        ("has no values", tensor.to("meta")),
+        ("is sparse or nested", tensor.to_sparse()),
+        ("is sparse or nested", torch.eye(3).to_sparse_csr()),
+        ("is sparse or nested", torch.nested.nested_tensor(rows)),
+        ("is sparse or nested", torch.nested.nested_tensor(rows, layout=torch.jagged)),
+        ("repeats its values", torch.zeros(1).expand(10**9)),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, of what it calls a prototype
+def test_exotic_tensors_are_named_in_one_line(tmp_path: Path) -> None:
+    state, path = tiny_network().state_dict(), tmp_path / "a.pt"
+    key = next(key for key, value in state.items() if value.dim() > 1)
+    for said, value in exotic(state[key]):
+        torch.save({**state, key: value}, path)
+        with pytest.raises(S2LDError, match=f"a.pt: {key} {said}; save plain dense tensors") as caught:
+            load_model(path)
+        assert "\n" not in str(caught.value)
+        with pytest.raises(S2LDError, match=said):
+            load_strict(tiny_network(), {**state, key: value}, "here")
+    for _, value in exotic(state[key])[:4]:
+        save_weights(tmp_path / "a.safetensors", {**state, key: value}, tiny_config())
+        with pytest.raises(S2LDError, match=f"a.safetensors: {key} is of"):
+            load_model(tmp_path / "a.safetensors")
+
+
+def test_a_config_of_a_far_larger_network_is_refused_before_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, path = tiny_network().state_dict(), tmp_path / "a.safetensors"
+    wide = tiny_config("MODEL.BACKBONE.DIMS", "[16, 4096, 8192]", "MODEL.ADJUSTER.HIDDEN_DIM", "8192")
+    save_weights(path, state, wide)
+    written: list[int] = []
+    original = torch.nn.init.kaiming_uniform_
+    monkeypatch.setattr(
+        torch.nn.init, "kaiming_uniform_", lambda x, *a, **k: written.append(x.numel()) or original(x, *a, **k)
+    )
+    with pytest.raises(S2LDError, match=r"a\.safetensors: with its config, the network is far larger"):
+        load_model(path)
+    assert sum(written) < 20_000_000
+    torch.nn.Linear(3, 4)  # nothing is counted any more
+
+
+def test_a_file_of_torch_that_grows_when_read_is_refused(tmp_path: Path) -> None:
+    state, path = tiny_network().state_dict(), tmp_path / "a.pt"
+    torch.save({**state, "more": torch.zeros(10**7)}, path)
+    with zipfile.ZipFile(path) as stored, zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for member in stored.infolist():
+            packed.writestr(member.filename, stored.read(member))
+    with pytest.raises(S2LDError, match=r"b\.pt: damaged"):
+        read_weights(tmp_path / "b.pt")
 
 
 def test_a_weight_beyond_float16_is_named_and_nothing_written(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 UNLUCKY holds them, separated by spaces: ``starved`` (pairs of odd number do not overlap), ``nan:RANK:STEP`` (a loss),
 ``SIGTERM:RANK:STEP`` and the like (a process gets this signal amid the step), ``all:RANK:STEP`` (all processes get a
-SIGTERM then, loaders too), ``note:FOLDER`` (each process writes the statistics that it validates with).
+SIGTERM then, loaders too), ``note:FOLDER`` (each process writes the statistics that it validates with),
+``start:RANK`` (a process is killed before it begins).
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ if __name__ == "__main__":
     if ["starved"] in mishaps:
         HomographyPairs.__getitem__ = starved  # type: ignore[method-assign]
     S2LDModule.training_step = lambda *args: _step(mishaps, *args)  # type: ignore[method-assign,assignment]
+    if ["start", os.environ.get("LOCAL_RANK")] in mishaps:
+        os.kill(os.getpid(), signal.SIGKILL)
     for name, *place in mishaps:
         if name == "note":
             S2LDModule.on_validation_epoch_end = lambda module, to=place[0]: _note(to, module)  # type: ignore[method-assign,assignment,misc]

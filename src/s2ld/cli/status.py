@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Callable
 
+from s2ld.data.images.decoders import QUIET
 from s2ld.errors import S2LDError
+from s2ld.files import printable
+from s2ld.training.loop.peers import LOST_STATUS
 
 BAD_INPUT = 2
-LOST_PROCESS = 3
+LOST_PROCESS = LOST_STATUS
 """Another process of the same run has ended."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it."""
@@ -28,12 +33,15 @@ def exit_status(script: str, body: Callable[[], int]) -> int:
     """Run `body` and return its exit status.
 
     Bad input (`S2LDError`) is one line on standard error and status 2, Ctrl-C one line and status 130, `Stopped` one
-    line and its status.
+    line and its status. What decoders print of damaged pictures is dropped.
     """
+    os.environ[QUIET] = "1"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8, as standard error shows them
     try:
         return body()
     except S2LDError as error:
-        print(f"{script}: {error}", file=sys.stderr)
+        print(f"{script}: {printable(error)}", file=sys.stderr)
         return BAD_INPUT
     except Stopped as error:
         print(f"\n{script}: {error}", file=sys.stderr)

@@ -8,12 +8,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode as CN
 
 from s2ld.config.defaults import defaults
 from s2ld.config.values import ONE_OR_MORE, fit
-from s2ld.errors import S2LDError
+from s2ld.config.yaml_text import read_yaml
+from s2ld.errors import S2LDError, one_line, shown
+from s2ld.files import read_text
 
 __all__ = ["CN", "build_config", "config_from_text", "config_keys", "config_to_text", "defaults", "value_of"]
 
@@ -41,23 +42,17 @@ def build_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()
     Nothing is merged into `base` itself.
 
     Raises:
-        S2LDError: a file is missing, is not YAML, is Python; a key is unknown (the nearest known one is named);
-            a value has another type than the default, or is out of range (`s2ld.config.values`).
+        S2LDError: a file is missing, is not YAML, is Python; a key is unknown (the nearest known one is named) or
+            stands twice; a value has another type than the default, or is out of range (`s2ld.config.values`).
     """
     config = defaults() if base is None else base.clone()
     config.defrost()
     for file in map(Path, files):
         if file.suffix not in (".yaml", ".yml"):
             raise S2LDError(f"{file}: a config must be a .yaml file (a .py config would execute); rewrite it as YAML")
-        try:
-            text = file.read_text()
-        except OSError as error:
-            raise S2LDError(f"{file}: cannot read this config ({error.strerror}); check the path") from error
-        except UnicodeDecodeError as error:
-            raise S2LDError(f"{file}: not a text file in UTF-8; a config must be YAML") from error
-        _merge_text(config, text, str(file))
+        _merge_text(config, read_text(file, "config", "give a YAML file"), str(file))
     if len(overrides) % 2:
-        raise S2LDError(f"overrides must be KEY VALUE pairs, but {overrides[-1]!r} has no value")
+        raise S2LDError(f"overrides must be KEY VALUE pairs, but {shown(overrides[-1])} has no value")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
         _set(config, key, text)
     config.freeze()
@@ -78,10 +73,7 @@ def config_to_text(config: CN) -> str:
 
 
 def _merge_text(config: CN, text: str, origin: str) -> None:
-    try:
-        tree = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, RecursionError) as error:
-        raise S2LDError(f"{origin}: not YAML: {' '.join(str(error).split())}") from error
+    tree = read_yaml(text, origin) or {}
     if not isinstance(tree, dict):
         raise S2LDError(f"{origin}: a config must be a mapping of keys, not a {type(tree).__name__}")
     _merge_tree(config, config, tree, "", origin)
@@ -89,7 +81,7 @@ def _merge_text(config: CN, text: str, origin: str) -> None:
 
 def _merge_tree(root: CN, node: CN, tree: dict[object, object], prefix: str, origin: str) -> None:
     for key, value in tree.items():
-        name = f"{prefix}{key}"
+        name = f"{prefix}{key if isinstance(key, str) else shown(key)}"
         if not isinstance(key, str) or key not in node:
             raise _unknown(root, name, origin)
         if not isinstance(node[key], CN):
@@ -97,7 +89,7 @@ def _merge_tree(root: CN, node: CN, tree: dict[object, object], prefix: str, ori
         elif isinstance(value, dict):
             _merge_tree(root, node[key], value, f"{name}.", origin)
         else:
-            raise S2LDError(f"{origin}: {name} is a section, so it cannot be {value!r}; write its keys below it")
+            raise S2LDError(f"{origin}: {name} is a section, so it cannot be {shown(value)}; write its keys below it")
 
 
 def _set(config: CN, key: str, text: str) -> None:
@@ -122,4 +114,4 @@ def _unknown(config: CN, key: str, origin: str) -> S2LDError:
         key.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], 1, cutoff=0.4
     )
     hint = f"; did you mean {near[0]}?" if near else ""
-    return S2LDError(f"{origin}: unknown config key {key}{hint}")
+    return S2LDError(f"{origin}: unknown config key {one_line(key)}{hint}")

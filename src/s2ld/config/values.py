@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
-from s2ld.errors import S2LDError
+from s2ld.errors import S2LDError, shown
 
 _ANY = math.inf
 _COUNT, _SOME, _SHARE, _POSITIVE = (0, _ANY), (1, _ANY), (0, 1), (1e-6, _ANY)
+_WIDTH, _DEPTH = (1, 8192), (0, 64)  # channels and layers: a weight file's config must not build without end
 RANGES: dict[str, tuple[float, float]] = {
-    "MODEL.BACKBONE.STEM_DIM": _SOME,
-    "MODEL.BACKBONE.DIMS": _SOME,
-    "MODEL.BACKBONE.BLOCKS": _COUNT,
+    "MODEL.BACKBONE.STEM_DIM": _WIDTH,
+    "MODEL.BACKBONE.DIMS": _WIDTH,
+    "MODEL.BACKBONE.BLOCKS": _DEPTH,
     "MODEL.BACKBONE.FINE_STRIDE": (2, 4),
-    "MODEL.BACKBONE.FINE_DIM": _SOME,
-    "MODEL.BACKBONE.FINE_CONVS": _COUNT,
-    "MODEL.BACKBONE.CONTEXT": _SOME,
-    "MODEL.BACKBONE.CONTEXT_BLOCKS": _COUNT,
-    "MODEL.DETECTOR.COARSE_DIMS": _SOME,
-    "MODEL.DETECTOR.FINE_DIMS": _SOME,
-    "MODEL.DETECTOR.HEAD_DIMS": _SOME,
+    "MODEL.BACKBONE.FINE_DIM": _WIDTH,
+    "MODEL.BACKBONE.FINE_CONVS": _DEPTH,
+    "MODEL.BACKBONE.CONTEXT": _WIDTH,
+    "MODEL.BACKBONE.CONTEXT_BLOCKS": _DEPTH,
+    "MODEL.DETECTOR.COARSE_DIMS": _WIDTH,
+    "MODEL.DETECTOR.FINE_DIMS": _WIDTH,
+    "MODEL.DETECTOR.HEAD_DIMS": _WIDTH,
     "MODEL.DETECTOR.OFFSET_RANGE": _COUNT,
-    "MODEL.DETECTOR.HEATMAP_DIM": _SOME,
-    "MODEL.ADJUSTER.HIDDEN_DIM": _SOME,
+    "MODEL.DETECTOR.HEATMAP_DIM": _WIDTH,
+    "MODEL.ADJUSTER.HIDDEN_DIM": _WIDTH,
     "MODEL.POSITION.LONG_SIDE": _COUNT,
-    "MODEL.COARSE.HEADS": _SOME,
+    "MODEL.COARSE.HEADS": _WIDTH,
     "MODEL.COARSE.AGGREGATE": (1, 4),
     "MODEL.MATCH.TEMPERATURE": _POSITIVE,
     "MODEL.MATCH.THRESHOLD": _SHARE,
     "MODEL.MATCH.BORDER": _COUNT,
     "MODEL.MATCH.SINKHORN_ITERATIONS": _SOME,
-    "MODEL.FINE.HIDDEN_DIM": _SOME,
+    "MODEL.FINE.HIDDEN_DIM": _WIDTH,
     "MODEL.FINE.THRESHOLD": _SHARE,
-    "MODEL.FINE.WINDOW": _SOME,
-    "MODEL.FINE.HEADS": _SOME,
+    "MODEL.FINE.WINDOW": (1, 63),
+    "MODEL.FINE.HEADS": _WIDTH,
     "MODEL.CONSENSUS.FLOOR": _SHARE,
     "MODEL.CONSENSUS.CANDIDATES": _SOME,
     "MODEL.CONSENSUS.NEIGHBOURS": _SOME,
-    "MODEL.CONSENSUS.ROUNDS": _SOME,
-    "MODEL.CONSENSUS.HIDDEN_DIM": _SOME,
+    "MODEL.CONSENSUS.ROUNDS": (1, 64),
+    "MODEL.CONSENSUS.HIDDEN_DIM": _WIDTH,
     "MODEL.SCORE_FILTER.THRESHOLD": _SHARE,
     "MODEL.SCORE_FILTER.STEP": (1e-3, 1),  # the filter lowers its threshold by it until it ends
     "MODEL.SCORE_FILTER.MIN_MATCHES": _COUNT,
@@ -229,6 +231,8 @@ ONE_OR_MORE = frozenset(
 )
 """Texts that may be lists of texts."""
 
+LARGEST_WHOLE = 2**63 - 1  # of any key, where its range says no less
+MOST_LAYERS = 64  # entries of a list below MODEL
 IMAGE_MULTIPLE = 8  # DATA.IMAGE_SIZE: the network's cell, px
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a text", list: "a list"}
 
@@ -253,28 +257,48 @@ def fit(key: str, value: object, default: Any, origin: str) -> Any:
         return _fit_one(key, value, type(default), origin)
     example = default or EXAMPLES.get(key, ["name"])
     if not isinstance(value, list | tuple):
-        raise S2LDError(f"{origin}: {key} is {value!r}; it must be a list such as {example}")
+        raise S2LDError(f"{origin}: {key} is {shown(value)}; it must be a list such as {example}")
     if key not in ANY_LENGTH and len(value) != len(default):
-        raise S2LDError(f"{origin}: {key} is {list(value)}; it must have {len(default)} values, such as {default}")
+        raise S2LDError(
+            f"{origin}: {key} is {shown(list(value))}; it must have {len(default)} values, such as {default}"
+        )
+    if key.startswith("MODEL.") and len(value) > MOST_LAYERS:
+        raise S2LDError(f"{origin}: {key} has {len(value)} values; it may have {MOST_LAYERS}")
     fitted = [_fit_one(key, item, type(example[0]), origin) for item in value]
+    if key in CHOICES and not fitted:
+        raise S2LDError(f"{origin}: {key} is []; name at least one of {', '.join(CHOICES[key])}")
     if key in SPANS and fitted[0] > fitted[1]:
-        raise S2LDError(f"{origin}: {key} is {fitted}; the least value must come first")
+        raise S2LDError(f"{origin}: {key} is {shown(fitted)}; the least value must come first")
     if key == "DATA.IMAGE_SIZE" and any(side % IMAGE_MULTIPLE for side in fitted):
-        raise S2LDError(f"{origin}: {key} is {fitted}; width and height must be multiples of {IMAGE_MULTIPLE} px")
+        raise S2LDError(
+            f"{origin}: {key} is {shown(fitted)}; width and height must be multiples of {IMAGE_MULTIPLE} px"
+        )
     return fitted
 
 
 def _fit_one(key: str, value: object, kind: type, origin: str) -> Any:
     converted = _convert(value, kind)
     if type(converted) is not kind:
-        raise S2LDError(f"{origin}: {key} is {value!r}; it must be {_KINDS[kind]}")
+        raise S2LDError(f"{origin}: {key} is {shown(value)}; it must be {_KINDS[kind]}")
+    if isinstance(converted, str) and not _is_writable(converted):
+        raise S2LDError(f"{origin}: {key} is {shown(converted)}; it must be a text without NUL or half characters")
     least, most = RANGES.get(key, (-_ANY, _ANY))
-    if isinstance(converted, float | int) and not (least <= converted <= most and math.isfinite(converted)):
+    if isinstance(converted, int) and converted > LARGEST_WHOLE:
+        raise S2LDError(f"{origin}: {key} is {shown(converted)}; it must be at most {min(most, LARGEST_WHOLE)}")
+    if isinstance(converted, float | int) and not (least <= converted <= most and abs(converted) < _ANY):
         limits = f"at least {least:g}" if most == _ANY else f"within [{least:g}, {most:.10g}]"
-        raise S2LDError(f"{origin}: {key} is {converted}; it must be {limits}")
+        raise S2LDError(f"{origin}: {key} is {shown(converted)}; it must be {limits}")
     if key in CHOICES and converted not in CHOICES[key]:
-        raise S2LDError(f"{origin}: {key} is {converted!r}; use {' or '.join(CHOICES[key])}")
+        raise S2LDError(f"{origin}: {key} is {shown(converted)}; use {' or '.join(CHOICES[key])}")
     return converted
+
+
+def _is_writable(text: str) -> bool:
+    """Tell whether the system takes a text as a name: a NUL ends one, and half of a surrogate pair has no bytes."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _convert(value: Any, kind: type) -> Any:

@@ -13,26 +13,25 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from s2ld.config import CN
 from s2ld.data.images.photo_files import (
     PROBLEMS,
     PhotoFiles,
-    Size,
     UnreadableError,
     check_depth_size,
     depth_shape,
+    header_size,
     intrinsics_scale,
     photo_files,
-    present_image,
     read_depth,
     read_photo,
     unreadable,
 )
 from s2ld.data.index.files import SceneIndex, index_files, narrow, read_index
-from s2ld.data.index.matrices import is_rotation
+from s2ld.data.index.matrices import is_rigid
+from s2ld.data.scene_geometry import judge, scene_pairs
 from s2ld.data.sources.megadepth import MegaDepthFiles
 from s2ld.errors import S2LDError
 
@@ -71,6 +70,8 @@ class SceneReport:
     """The problems by name, a line for each image."""
     error: str = ""
     """Why the index file itself cannot be read."""
+    convention: str = ""
+    """Which other convention its cameras or depth maps seem to follow, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def walk(where: MegaDepthFiles, config: CN, fast: bool, workers: int) -> Walk:
     Args:
         where: the split's files.
         config: the DATA.MEGADEPTH node.
-        fast: that files exist and what their headers say; nothing is decoded.
+        fast: that files exist and what their headers say; nothing is decoded, no depth is compared.
         workers: processes; 0 and 1 work in this one.
 
     Raises:
@@ -114,15 +115,21 @@ def walk(where: MegaDepthFiles, config: CN, fast: bool, workers: int) -> Walk:
     scenes = [scene for scene in opened if isinstance(scene, _Scene)]
     tasks = list(dict.fromkeys(files for scene in scenes for files in scene.files.values()))
     found = dict(zip(tasks, spread(partial(check_files, fast=fast), tasks, workers, "check", "image"), strict=True))
-    reports, clean = [], []
+    reports, clean, geometry = [], [], []
     for scene in opened:
         if isinstance(scene, SceneReport):
             reports.append(scene)
             continue
         report, bad = _judge(scene, found)
+        pairs = scene_pairs(scene.index, scene.rows[~bad[scene.pairs].any(1)], scene.files.__getitem__, config)
+        if pairs is not None and where.depth and not fast:
+            geometry.append((len(reports), pairs))
         reports.append(report)
         left = _without(scene, bad)
         clean += [] if left is None else [left]
+    said = spread(judge, [pairs for _, pairs in geometry], workers, "geometry", "scene")
+    for (place, _), convention in zip(geometry, said, strict=True):
+        reports[place] = replace(reports[place], convention=convention)
     missing = ([files for files in tasks if problem in found[files].problems] for problem in (PROBLEMS[0], PROBLEMS[3]))
     return Walk(reports, clean, *missing)
 
@@ -132,7 +139,7 @@ def check_files(files: PhotoFiles, fast: bool = False) -> FileCheck:
     problems: dict[str, str] = {}
     size, rescaled = None, False
     with _noted(problems):
-        size = _header_size(files) if fast else read_photo(files).shape[1::-1]
+        size = header_size(files) if fast else read_photo(files).shape[1::-1]
         rescaled = intrinsics_scale(files, (size[0], size[1])) != (1.0, 1.0)
     if files.depth is not None:
         with _noted(problems):
@@ -152,11 +159,6 @@ def spread(
         return
     with ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         yield from tqdm(pool.map(function, tasks, chunksize=8), title, len(tasks), unit=unit)
-
-
-def is_rigid(pose: NDArray[np.float64]) -> bool:
-    """Tell whether a pose (4, 4) is a rotation and a translation."""
-    return is_rotation(pose[:3, :3]) and bool(np.array_equal(pose[3], (0, 0, 0, 1)))
 
 
 def _open(path: Path, where: MegaDepthFiles, config: CN) -> _Scene | SceneReport:
@@ -215,12 +217,3 @@ def _noted(problems: dict[str, str]) -> Iterator[None]:
         yield
     except UnreadableError as error:
         problems[error.problem] = str(error)
-
-
-def _header_size(files: PhotoFiles) -> Size:
-    path = present_image(files)
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise unreadable("image undecodable", f"{path}: not an image by its header; fetch it again") from error

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from s2ld.data.images.reading import MULTIPLE
 from s2ld.errors import S2LDError
-from s2ld.files import make_folder
+from s2ld.hdf5 import MARGIN, find, has, new_hdf5, one_line, read_array, read_hdf5, reserve
 from s2ld.types import TeacherPoints
 
 STREAM = 7
@@ -31,6 +31,7 @@ MOST_POINTS = 2**_ROW_BITS
 """Of a photograph."""
 _HASH_BYTES = 5  # a label is 56 bits in all
 _LEAST_DEPTH = 1e-9
+REMEDY = "make it with scripts/teacher_descriptors.py (anew where it is damaged), and let one process write it"
 
 Array = NDArray[np.float64]
 Lesson = Callable[[Array, Array], TeacherPoints]
@@ -123,8 +124,7 @@ class TeacherFile:
         Raises:
             S2LDError: it lacks one.
         """
-        file = _open(self.path, "r")
-        with file:
+        with read_hdf5(self.path, REMEDY) as file:
             missing = [name for name in names if not _is_whole(file, name)]
         if missing:
             raise S2LDError(
@@ -140,12 +140,14 @@ class TeacherFile:
         """
         if self._file is None or self._process != os.getpid():  # a handle does not live on in a forked process
             self._file, self._process = _open(self.path, "r"), os.getpid()
-        group = self._file.get(name)
-        if group is None or tuple(group.attrs["size"]) != size:
-            raise S2LDError(f"{self.path}: lacks {name} of {size[0]}x{size[1]} px; make the file of these photographs")
-        rows = np.arange(len(group["points"]), dtype=np.int64)
-        labels = (_hash(name) << _ROW_BITS) + rows
-        return PhotoDescriptors(group["points"][:], group["descriptors"][:].astype(np.float32), labels)
+        with one_line(self.path, REMEDY):
+            if not has(self._file, name) or tuple(find(self._file, name).attrs["size"]) != size:
+                raise S2LDError(
+                    f"{self.path}: lacks {name} of {size[0]}x{size[1]} px; make the file of these photographs"
+                )
+            points, descriptors = (read_array(self._file, f"{name}/{key}") for key in ("points", "descriptors"))
+            labels = (_hash(name) << _ROW_BITS) + np.arange(len(points), dtype=np.int64)
+            return PhotoDescriptors(points, descriptors.astype(np.float32), labels)
 
     def lesson(self, name: str, size: tuple[int, int], seed: tuple[int, int]) -> Lesson:
         """Return what the views of a pair are taught of a photograph; the arguments are `read`'s.
@@ -173,27 +175,44 @@ class TeacherWriter:
     """
 
     def __init__(self, path: Path, info: TeacherInfo) -> None:
-        make_folder(path.parent)
-        if path.exists() and read_info(path) != info:
+        if not path.exists():
+            with new_hdf5(path) as file:
+                file.attrs.update(asdict(info))
+        elif read_info(path) != info:
             raise S2LDError(f"{path}: was made by another teacher or with other settings; give another file")
-        self._file = _open(path, "a")
-        self._file.attrs.update(asdict(info))
+        self._path, self._file = path, _open(path, "r+")
 
     def __contains__(self, name: str) -> bool:
-        return _is_whole(self._file, name)
+        with one_line(self._path, REMEDY):
+            return _is_whole(self._file, name)
 
     def write(
         self, name: str, size: tuple[int, int], points: NDArray[np.float32], descriptors: NDArray[np.float32]
     ) -> None:
-        """Add a photograph; points and descriptors as in `PhotoDescriptors`."""
+        """Add a photograph; points and descriptors as in `PhotoDescriptors`.
+
+        Raises:
+            S2LDError: the disk has no room for it; those before are kept.
+        """
+        self._reserve(name, points.nbytes + descriptors.nbytes)
         if name in self._file:
             del self._file[name]
         group = self._file.create_group(name)
         group["points"] = points
         group["descriptors"] = descriptors.astype(np.float16)
         self._file.flush()
+        self._reserve(name, 0)  # the flush gave the rest back
         group.attrs["size"] = size  # last: it says that the rest is there
         self._file.flush()
+
+    def _reserve(self, name: str, content: int) -> None:
+        try:
+            reserve(self._path, self._file.id.get_filesize() + content + MARGIN)
+        except OSError as error:
+            raise S2LDError(
+                f"{self._path}: no room for {name} ({error.strerror}); make room and run the same command, which goes "
+                "on from there"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -206,25 +225,19 @@ def read_info(path: Path) -> TeacherInfo:
     Raises:
         S2LDError: the file is missing or of another kind.
     """
-    file = _open(path, "r")
-    with file:
+    with read_hdf5(path, REMEDY) as file:
         if any(name not in file.attrs for name in TeacherInfo.__dataclass_fields__):
             raise S2LDError(f"{path}: holds no descriptors of scripts/teacher_descriptors.py; make it with that")
         return TeacherInfo(**{name: file.attrs[name] for name in TeacherInfo.__dataclass_fields__})
 
 
-def _open(path: Path, mode: str) -> Any:
-    try:
+def _open(path: Path, mode: str) -> h5py.File:
+    with one_line(path, REMEDY):
         return h5py.File(path, mode)
-    except OSError as error:
-        what = "no such file; make it with scripts/teacher_descriptors.py"
-        if path.exists():
-            what = "cannot be opened as HDF5; another process writes it, or it is damaged and must be made anew"
-        raise S2LDError(f"{path}: {what}") from error
 
 
-def _is_whole(file: Any, name: str) -> bool:
-    return name in file and "size" in file[name].attrs
+def _is_whole(file: h5py.File, name: str) -> bool:
+    return has(file, name) and "size" in find(file, name).attrs
 
 
 def _hash(name: str) -> int:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from s2ld.config import CN, build_config, config_from_text, config_to_text
-from s2ld.errors import S2LDError
+from s2ld.devices import float32_by_default
+from s2ld.errors import S2LDError, one_line
 from s2ld.files import whole_file
 from s2ld.models.network import S2LD
 
@@ -23,6 +28,14 @@ CONFIG_KEY = "s2ld_config"  # of the safetensors metadata and of our Lightning c
 PREFIX = "matcher."  # of the network's keys in a Lightning checkpoint
 RELEASED = ["MODEL.POSITION.FORM", "released", "MODEL.FINE.WINDOW_MODE", "rounded"]
 """What a released checkpoint was trained with, and carries no config to say."""
+
+_DTYPES = frozenset(
+    (
+        *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
+        *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    )
+)
+_SPARE = 10_000_000  # parameters above twice those of a file at which building a network for it ends
 
 
 @dataclass(frozen=True)
@@ -83,8 +96,9 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], origin: str | Pat
     """Copy `state` into `model`; every key must fit.
 
     Raises:
-        S2LDError: one line that names missing, unexpected and misshapen keys, or one that is not finite.
+        S2LDError: one line that names missing, unexpected and misshapen keys, or one that is not finite or not dense.
     """
+    check_dense(state, origin)
     own = model.state_dict()
     problems = []
     for label, keys in (
@@ -93,8 +107,10 @@ def load_strict(model: nn.Module, state: Mapping[str, Tensor], origin: str | Pat
         ("of another shape", sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)),
     ):
         if keys:
-            shown = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" if "shape" in label else k for k in keys]
-            problems.append(f"{len(keys)} {label} ({', '.join(shown[:3])}{', ...' if len(keys) > 3 else ''})")
+            first = keys[:3]
+            shapes = [f" {tuple(state[k].shape)} for {tuple(own[k].shape)}" if "shape" in label else "" for k in first]
+            shown = [one_line(key) + shape for key, shape in zip(first, shapes, strict=True)]
+            problems.append(f"{len(keys)} {label} ({', '.join(shown)}{', ...' if len(keys) > 3 else ''})")
     if problems:
         raise S2LDError(
             f"{origin}: these weights do not fit this configuration: keys {'; '.join(problems)}; "
@@ -127,7 +143,8 @@ def load_model(
 ) -> tuple[S2LD, CN]:
     """Build the network that a weight file describes, in eval mode on `device`, with its config.
 
-    A released file carries no config: it gets the paper configuration in compatible mode.
+    A released file carries no config: it gets the paper configuration in compatible mode. A config that asks for far
+    more than the file holds is refused before it takes memory.
 
     Args:
         path: see `read_weights`.
@@ -142,11 +159,61 @@ def load_model(
     if model_overrides:
         config = build_config(overrides=model_overrides, base=config)
     try:
-        model = S2LD(config.MODEL)
+        with float32_by_default(), _at_most(2 * _stored(file.state, "numel") + _SPARE):
+            model = S2LD(config.MODEL)
     except S2LDError as error:
         raise S2LDError(f"{file.path}: with its config, {error}") from error
     load_strict(model, file.state, file.path)
     return model.eval().to(device), config
+
+
+def check_dense(state: Mapping[str, Tensor], origin: str | Path) -> None:
+    """See to it that all tensors are dense ones of usual numbers, each of which a file holds.
+
+    Raises:
+        S2LDError: one is sparse, nested, quantised, without values, of eight-bit or complex floats, or larger than what
+            is stored of it.
+    """
+    for key, value in state.items():
+        if value.device.type == "meta":
+            kind = "has no values"
+        elif type(value) not in (Tensor, nn.Parameter) or value.is_nested or value.layout != torch.strided:
+            kind = "is sparse or nested"
+        elif value.dtype not in _DTYPES:
+            kind = f"is of {str(value.dtype).removeprefix('torch.')}"
+        elif value.numel() * value.itemsize > value.untyped_storage().nbytes():
+            kind = "repeats its values"
+        else:
+            continue
+        raise S2LDError(f"{origin}: {one_line(key)} {kind}; save plain dense tensors, e.g. of float32")
+
+
+def _stored(state: Mapping[str, Tensor], unit: Literal["nbytes", "numel"]) -> int:
+    """Return how many bytes or numbers a state holds in all, what is shared counted once."""
+    sizes = {}
+    for value in state.values():
+        storage = value.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes() // (1 if unit == "nbytes" else value.itemsize)
+    return sum(sizes.values())
+
+
+@contextmanager
+def _at_most(parameters: int) -> Iterator[None]:
+    """End the building of modules in this thread, before memory is written to, once they have more parameters."""
+    count, thread = 0, threading.get_ident()
+
+    def add(_module: nn.Module, _name: str, parameter: nn.Parameter) -> None:
+        nonlocal count
+        if parameter is not None and threading.get_ident() == thread:
+            count += parameter.numel()
+            if count > parameters:
+                raise S2LDError("the network is far larger than the weights; take a file whose config is its own")
+
+    handle = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def load_plain(path: Path) -> Any:
@@ -156,11 +223,13 @@ def load_plain(path: Path) -> Any:
         S2LDError: the file is damaged, of another kind, or holds more than that.
     """
     try:
+        _refuse_bomb(path)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")
+            warnings.filterwarnings("ignore", ".*(beta state|prototype stage|TypedStorage)")  # exotic tensors
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever damaged or invented bytes may lead torch into
-        asked = re.search(r"GLOBAL (\S+)", str(error))
+        asked = re.search(r"GLOBAL (\S{1,100})", str(error))
         if asked:
             raise S2LDError(
                 f"{path}: not loaded, since it asks for {asked[1]}, which plain tensors do not need; if you trust it, "
@@ -171,13 +240,23 @@ def load_plain(path: Path) -> Any:
         ) from error
 
 
+def _refuse_bomb(path: Path) -> None:
+    """Refuse an archive that would be larger in memory than it is; torch stores what it saves as it is."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+        if total > path.stat().st_size:
+            raise ValueError("compressed")
+
+
 def _read_safetensors(path: Path) -> WeightFile:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise S2LDError(f"{path}: not a readable safetensors file ({error}); is it complete?") from error
+    except Exception as error:  # the file's, or that torch lacks a type of numbers or the memory
+        raise S2LDError(f"{path}: not a readable safetensors file ({one_line(error)}); is it complete?") from error
+    check_dense(state, path)
     text = metadata.pop(CONFIG_KEY, None)
     return WeightFile(state, None if text is None else config_from_text(text, str(path)), metadata, path)
 
@@ -191,4 +270,7 @@ def _read_torch(path: Path) -> WeightFile:
         raise S2LDError(f"{path}: holds no state dict; expected a .pt state dict or a Lightning .ckpt")
     if any(key.startswith(PREFIX) for key in state):
         state = {key[len(PREFIX) :]: value for key, value in state.items() if key.startswith(PREFIX)}
+    check_dense(state, path)
+    if _stored(state, "nbytes") > path.stat().st_size:
+        raise S2LDError(f"{path}: its tensors are larger than the file, so it is damaged; fetch it again")
     return WeightFile(state, None if text is None else config_from_text(text, str(path)), {}, path)

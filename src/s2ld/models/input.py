@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from s2ld.errors import S2LDError
 from s2ld.geometry.linalg import full_precision
 from s2ld.models.detector import CELL
+from s2ld.types import ImageBatch
 
 USUAL_MEAN, USUAL_DEVIATION = 0.45, 0.22
 """Of the grey values in [0, 1] of photographs: what a first layer trained on plain images expects."""
@@ -23,6 +24,27 @@ LEAST_LOCAL_DEVIATION = LOCAL_DEVIATION / 3
 """As `LEAST_DEVIATION`, of a neighbourhood of the normalised image: contrast is raised at most three times."""
 WINDOW = 1 / 16
 """Standard deviation of the Gaussian window that a neighbourhood is, in long sides of the image."""
+
+
+def checked(images: ImageBatch) -> Tensor:
+    """Return the image (N, 1, H, W) of a batch.
+
+    Raises:
+        S2LDError: it is no `ImageBatch`, of another shape, of colours or of integers, or a side is no multiple of 8.
+    """
+    if not isinstance(images, ImageBatch):
+        raise S2LDError(f"a network takes ImageBatch(image), not a {type(images).__name__}; Matcher takes any image")
+    image = images.image
+    if torch.compiler.is_compiling():  # what is traced, for ONNX too, has sizes that were checked, or none yet
+        return image
+    if image.ndim != 4 or image.shape[1] != 1 or image.shape[2] % CELL or image.shape[3] % CELL:
+        raise S2LDError(
+            f"a network takes grey images (N, 1, H, W), sides multiples of {CELL}, not {tuple(image.shape)}; Matcher "
+            "takes any image"
+        )
+    if not image.is_floating_point():
+        raise S2LDError(f"a network takes grey values in [0, 1], not {image.dtype}; divide them by 255")
+    return image
 
 
 class InputNormalisation(nn.Module):

@@ -17,7 +17,7 @@ from s2ld.models.consensus.stage import Consensus, gather_candidates
 from s2ld.models.correlation import CorrelationMatching, verified, verify
 from s2ld.models.detector import CELL, FeatureAdjuster, build_detector
 from s2ld.models.fast.sparse_entries import Entries
-from s2ld.models.input import InputNormalisation
+from s2ld.models.input import InputNormalisation, checked
 from s2ld.models.local_dense import FinePreprocess, LocalDenseMatching, cut_windows, refine_windows
 from s2ld.models.sparse_matching import SparseMatching, filter_by_score, most_confident, rows_by_score
 from s2ld.types import (
@@ -300,7 +300,7 @@ class S2LD(nn.Module):
         return FineMatches(points0, points1, expectation, score, descriptors0, descriptors1, correlation)
 
     def _backbone(self, images0: ImageBatch, images1: ImageBatch) -> tuple[Features, Features]:
-        image0, image1 = images0.image, images1.image
+        image0, image1 = checked(images0), checked(images1)
         # one batch is faster on a GPU; on a CPU it is not, and takes twice the memory
         apart = image0.device.type == "cpu" or image0.shape[2] * image0.shape[3] > TOGETHER
         if image0.shape != image1.shape or (apart and not torch.is_grad_enabled()):
@@ -311,7 +311,7 @@ class S2LD(nn.Module):
         return Features(coarse0, fine0), Features(coarse1, fine1)
 
     def _maps(self, images: ImageBatch) -> Features:
-        maps: Features = self.backbone(self.normalisation(images.image, images.mask))
+        maps: Features = self.backbone(self.normalisation(checked(images), images.mask))
         return maps
 
     def _describe(self, features: Features, images: ImageBatch) -> ImageFeatures:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from s2ld.data.images.reading import UInt8Image, write_image
+from s2ld.files import printable
 from s2ld.types import FloatArray
 
 MAX_LINES = 500
@@ -171,5 +172,5 @@ def _draw_bar(figure: Figure, axes: Axes, panel: Panel) -> None:
 
 
 def _title(panel: Panel, drawn: int) -> str:
-    total = len(panel.values)
-    return panel.title if drawn == total else f"{panel.title} ({drawn} of {total} drawn)"
+    total, title = len(panel.values), printable(panel.title)  # names of files are in it
+    return title if drawn == total else f"{title} ({drawn} of {total} drawn)"

@@ -16,7 +16,8 @@ from s2ld.cli.data.check import SourceReport, main, script
 from s2ld.config import build_config
 from s2ld.data.images.photo_files import PROBLEMS
 from s2ld.data.index.files import SceneIndex, read_index, read_indices, write_index
-from s2ld.data.preflight import NO_DEPTH, NOT_RIGID, is_rigid
+from s2ld.data.index.matrices import is_rigid
+from s2ld.data.preflight import NO_DEPTH, NOT_RIGID
 from s2ld.data.sources.megadepth import MegaDepthPairs, megadepth_source
 
 ROOT = Path(__file__).resolve().parents[3]

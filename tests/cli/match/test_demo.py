@@ -301,6 +301,23 @@ def test_names_that_matplotlib_would_read_as_formulas(photos: Path, weights: str
     assert written(photos) == files_of("$^$_{x-1")
 
 
+def test_names_that_are_not_utf8(photos: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
+    os.replace(photos / "a/1.png", os.fsencode(photos) + b"/a/fa\xe7ade.png")
+    (photos / "a/clip.gif").touch()
+    assert run(photos, weights, "--image-dir", str(photos / "a")) == 1
+    out, err = capsys.readouterr()
+    pictures = {os.fsencode(path.name) for path in (photos / "out").glob("*.jpg")}
+    assert pictures == {b"2-3.jpg", b"2-fa\xe7ade.jpg", b"3-fa\xe7ade.jpg"}
+    assert "2.png - fa\\udce7ade.png: " in out
+    assert f"skipped: {photos / 'a/clip.gif'}: pictures of this kind are not read" in err
+
+
+def test_images_behind_resize(photos: Path, weights: str) -> None:
+    images = [str(photos / "a/1.png"), str(photos / "b/1.jpg")]
+    assert main(["--weight", weights, "--output", str(photos / "out"), "--resize", "128", *images]) == 0
+    assert written(photos) == files_of("1-1")
+
+
 def test_folders_of_unlike_names_and_counts(photos: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
     for i in (1, 2, 3):
         (photos / f"b/{i}.jpg").rename(photos / f"b/x{i}.jpg")

@@ -54,6 +54,21 @@ def test_too_few_points_have_no_slope(runs: list[str]) -> None:
     assert math.isnan(read_history([Path(runs[0])]).curves["val/score"].slope(0.15))
 
 
+def test_what_a_short_run_does_not_tell_is_left_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with SummaryWriter(str(tmp_path / "tensorboard")) as logs:
+        for step in (1, 2):
+            logs.add_scalar(PAIRS, step * BATCH, step)
+            logs.add_scalar("loss/total", 1 / step, step)
+        logs.add_scalar("val/score", math.nan, 2)
+    main([str(tmp_path), "--output", str(tmp_path / "curves.png")])
+    printed = capsys.readouterr().out
+    assert "nan" not in printed
+    assert "16 pairs in 1 phase(s), - pairs/s in the last" in printed
+    assert "| loss/total | 1 | 0.5 | - | - |" in printed
+    assert "| val/score | - | - | - | - |" in printed
+    assert "-: logged too rarely; a slope takes 3 values in the second half of the pairs" in printed
+
+
 def test_bad_input_is_one_line(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([str(tmp_path)], [*runs, "--hours", "0"]):
         assert script(arguments) == 2

@@ -180,7 +180,13 @@ def test_compressed_plain_form_is_read_too(tmp_path: Path) -> None:
     [
         ("pairs", np.array([[0.0, 1.0], [1.0, 2.0]]), "whole numbers"),
         ("pairs", np.array([0, 1]), "shape"),
-        ("image_paths", np.array([b"a", b"b", b"c"]), "texts"),
+        ("image_paths", np.array([1, 2, 3]), "texts"),
+        ("image_paths", np.array(["a", "b", "c"])[:, None], "texts"),
+        ("depth_paths", np.array([b"a", b"b", b"c" * 5000]), "texts of at most 4096 characters"),
+        ("poses", np.tile(np.eye(4) + 0j, (3, 1, 1)), "must be numbers"),
+        ("overlap", np.array([0.5, np.nan]), "overlap of pair 1 is nan"),
+        ("angle_deg", np.array([np.nan, 5.0]), "angle_deg of pair 0 is nan"),
+        ("scale_ratio", np.array([1.0, np.inf]), "scale_ratio of pair 1 is inf"),
         ("overlap", np.array(["a", "b"]), "floating"),
         ("overlap", np.zeros(3, np.float32), "2 pairs"),
         ("angle_deg", np.zeros(3, np.float32), "angle_deg"),
@@ -288,6 +294,16 @@ def broken(change: str) -> Any:
         content["intrinsics"][0] = np.zeros((3, 3))
     elif change == "unlike lengths":
         content["poses"] = content["poses"][:3]
+    elif change == "NaN overlap":
+        content["pair_infos"][1] = ((0, 2), np.nan, None)
+    elif change == "long path":
+        content["image_paths"][0] = "x" * 10**6
+    elif change == "number for path":
+        content["image_paths"][0] = 5
+    elif change == "large pair":
+        content["pair_infos"] = [(np.zeros(10**6), 0.5, None)] * 10**5
+    elif change == "large pose":
+        content["poses"][0] = np.zeros((1000, 1000), np.float32)
     elif change == "list":
         return [content]
     return content
@@ -304,6 +320,11 @@ def broken(change: str) -> Any:
         ("not finite", "finite"),
         ("no focal length", "focal length is not positive"),
         ("unlike lengths", "unlike lengths"),
+        ("NaN overlap", "overlap of pair 1 is nan"),
+        ("long path", "texts of at most 4096"),
+        ("number for path", "texts of at most 4096"),
+        ("large pair", "too many values"),
+        ("large pose", "4 x 4"),
         ("list", "not a list"),
     ],
 )

@@ -68,6 +68,19 @@ def test_pair_is_resized_with_its_intrinsics(tmp_path: Path) -> None:
         ([entry(K1=[[100, 0, 60], [0, -100, 40], [0, 0, 1]])], "pair 0: K1 must be .* with positive fx and fy"),
         ([entry(T_0to1=np.full((4, 4), 2.0).tolist())], "pair 0: T_0to1 holds no rotation"),
         ([entry(T_0to1=np.diag([1.0, 1.0, -1.0, 1.0]).tolist())], "no rotation"),
+        ([entry(), entry(T_0to1=[*ROTATION[:3], [0, 0, 0, 2]])], "pair 1: T_0to1 ends in another row; it must be"),
+        ([entry(T_0to1=[*ROTATION[:3], [0, 0.5, 0, 1]])], "pair 0: T_0to1 ends in another row"),
+        ([entry(), entry(K0=[[10**400, 0, 1], [0, 1, 1], [0, 0, 1]])], "pair 1: K0 must be 3 rows of 3 finite"),
+        ([entry(), entry(K0=[[1, 2, 3]])], "pair 1: K0 must be 3 rows"),
+        ([entry(), entry(K1={"a": 1})], "pair 1: K1 must be 3 rows"),
+        ("[" * 100_000, "not JSON"),
+        ([entry(T_0to1=np.full((4, 4), 1e300).tolist())], "no rotation"),
+        ([entry(image0="../a.png")], r"pair 0: image0 '../a.png' leads out of the folder"),
+        ([entry(), entry(image1="/tmp/a.png")], "pair 1: image1 '/tmp/a.png' leads out of the folder"),
+        ([entry(image1="b/../../a.png")], "leads out of the folder"),
+        ([entry(image0=5)], "pair 0: image0 is 5; it must be the path of an image"),
+        ([entry(image0=["x"] * 10**5)], "pair 0: image0 is .* it must be the path of an image"),
+        ([entry(image0="a\0.png")], "it must be the path of an image"),
     ],
 )
 def test_malformed_list_is_told_in_one_line(tmp_path: Path, content: Any, words: str) -> None:
@@ -75,6 +88,7 @@ def test_malformed_list_is_told_in_one_line(tmp_path: Path, content: Any, words:
         PosedPairs(data_config(write(tmp_path, content)))
     assert str(tmp_path / "pairs.json") in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400 + len(str(tmp_path))
 
 
 def test_missing_list_and_image_are_named(tmp_path: Path) -> None:
@@ -83,6 +97,17 @@ def test_missing_list_and_image_are_named(tmp_path: Path) -> None:
     source = PosedPairs(data_config(write(tmp_path, [entry()])))
     with pytest.raises(S2LDError, match=r"a\.png"):
         source[0]
+
+
+def test_a_long_list_is_checked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not pair by pair: a list of 200,000 took 40 s."""
+    calls: list[int] = []
+    original = np.linalg.det
+    monkeypatch.setattr(np.linalg, "det", lambda R: calls.append(len(R)) or original(R))
+    write(tmp_path, [entry()] * 2000 + [entry(K0=(-np.eye(3)).tolist())])
+    with pytest.raises(S2LDError, match="pair 2000: K0"):
+        PosedPairs(data_config(tmp_path))
+    assert calls == [2001]
 
 
 def line(image0: str = "a.png", image1: str = "b.png", turns: tuple[object, object] = (0, 0)) -> str:
@@ -129,6 +154,7 @@ def test_a_list_of_superglue_turns_images_intrinsics_and_pose(tmp_path: Path, tu
         (line(turns=("x", 0)), "with_gt.txt:1: after the two paths all words must be numbers"),
         (line().replace("59.50000", "nan"), "with_gt.txt:1: K0 must be 3 rows of 3 finite numbers"),
         (line().replace("-1.0", "1.0"), "with_gt.txt:1: T_0to1 holds no rotation"),
+        (line() + line("../a.png"), "with_gt.txt:2: image0 '../a.png' leads out of the folder"),
         (line(turns=(1, 0)).replace("100.00000 0.0", "100.00000 2.0"), "skew cannot be rotated"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -110,7 +111,7 @@ class Hostile:
 def test_pickled_objects_are_refused_and_nothing_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root)
     write_index(root, name=np.array([[Hostile()] * 4], object))
-    with pytest.raises(S2LDError, match=r"test\.npz: not an \.npz of plain arrays \(pickles are not read\)"):
+    with pytest.raises(S2LDError, match=r"test\.npz: not an \.npz of plain arrays \(it holds pickled objects\)"):
         ScanNetPairs(config(root).DATA)
     assert not Path("hostile-was-here").exists()
 
@@ -155,6 +156,9 @@ def test_missing_and_bad_files_are_named(root: Path) -> None:
     depth = root / SCENE / "depth/30.png"
     cv2.imwrite(str(depth), np.zeros((480, 640), np.uint8))
     assert f"{depth}: no depth map of 640 x 480 px of 16 bits" in fails("DATA.SCANNET.DEPTH", True)
+    depth.unlink()
+    os.mkfifo(depth)
+    assert f"{depth}: no depth map" in fails("DATA.SCANNET.DEPTH", True)
     depth.unlink()
     assert "set DATA.SCANNET.DEPTH False" in fails("DATA.SCANNET.DEPTH", True)
     (root / SCENE / "color/30.jpg").unlink()

@@ -140,7 +140,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, capsys: pytes
     assert "\n" not in str(full.value)
     assert complete_cache(path, HEADER, predict)
     assert 3 < starts[1] < PAIRS
-    assert f"the {starts[1]} pairs that it holds" in str(full.value)
+    assert f"the {starts[1]} records that it holds" in str(full.value)
     assert f"going on after {starts[1]} of {PAIRS} pairs" in capsys.readouterr().out
     assert_whole(path)
 

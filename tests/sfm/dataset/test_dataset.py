@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import re
+import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,20 @@ def test_what_is_done_is_kept(built: Path, photos: Path) -> None:
     assert stamps() == before
 
 
+def test_the_last_line_trains_on_it_as_the_readme_does(
+    built: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script([str(photos), str(built), *SMALL]) == 0
+    printed, root = capsys.readouterr().out, Path(__file__).parents[3]
+    said, _, line = printed.strip().splitlines()[-1].partition(": ")
+    program, script_name, *configs = shlex.split(line)
+    assert (said, program, script_name, configs[0]) == ("train with", "python", "train.py", str(built / "dataset.yaml"))
+    assert " ".join(["dataset.yaml", *configs[1:]]) in (root / "README.md").read_text()
+    config = build_config([root / name for name in configs])
+    assert config.TRAIN.INIT_WEIGHTS
+    assert Path(config.DATA.MEGADEPTH.ROOT) == built.resolve()
+
+
 def test_settings_of_pairs_make_no_camera_anew(built: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(built, out)
@@ -278,7 +294,11 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_bad_input_is_one_line(
-    places: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    places: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    take_output: Callable[[Path], None],
 ) -> None:
     one, out = tmp_path / "one", str(tmp_path / "out")
     rendered.copy(rendered.photographs(places[0])[:1], one)
@@ -296,6 +316,8 @@ def test_bad_input_is_one_line(
     for name in ("cameras", "images", "points3D"):
         (model / f"{name}.bin").write_bytes(b"\1")
     assert "cameras.bin: damaged" in refused([str(one), out, "--model", str(model)], capsys)
+    take_output(tmp_path / "taken")
+    assert "another process is writing to this output" in refused([str(one), str(tmp_path / "taken")], capsys)
 
     def missing(name: str) -> Any:
         raise ImportError("No module named 'pycolmap'")

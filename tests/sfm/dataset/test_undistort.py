@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from s2ld.data.images.reading import read_image, write_image
 from s2ld.errors import S2LDError
 from s2ld.sfm.dataset.undistort import MEDIAN_DEPTH, undistort
-from s2ld.sfm.mapping.read_model import ColmapCamera, ColmapImage, ColmapModel
+from s2ld.sfm.mapping.camera_models import ColmapCamera
+from s2ld.sfm.mapping.read_model import ColmapImage, ColmapModel
 
 pytest.importorskip("pycolmap")
 FOCAL, K1 = 300.0, -0.12
@@ -40,7 +42,7 @@ def model(names: tuple[str, ...] = ("a.png", "b.jpg")) -> ColmapModel:
     pose[:3, 3] = [0, 0, 2]
     points = np.array([[0.0, 0, 1], [0, 0, 3], [0, 0, 7]])
     images = [ColmapImage(name, 1, pose, np.arange(3)) for name in names]
-    return ColmapModel({1: CAMERA}, images, points)
+    return ColmapModel({1: CAMERA}, images, points, np.zeros((3, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("size", "max_side"), [(SIZE, 800), (SIZE, 160), ((640, 480), 800)])
@@ -79,3 +81,18 @@ def test_images_that_are_not_those_of_the_model_are_named(tmp_path: Path) -> Non
     assert "another shape" in reasons["c.jpg"]
     with pytest.raises(S2LDError, match="none of the model's 1 images"):
         undistort(model(("a.png",)), tmp_path, tmp_path / "out", 200, 1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "params"),
+    [
+        ((320, 240), (300.0, 1e300, 120.0, 0.0)),
+        ((320, 240), (300.0, 160.0, 120.0, 1e300)),
+        ((100_000, 240), (300.0,) * 4),
+    ],
+)
+def test_cameras_that_cannot_be_are_told(tmp_path: Path, size: tuple[int, int], params: tuple[float, ...]) -> None:
+    write_image(distorted(SIZE), tmp_path / "a.png")
+    damaged = replace(model(("a.png",)), cameras={1: ColmapCamera("SIMPLE_RADIAL", size, params)})
+    with pytest.raises(S2LDError, match=r"a\.png: a SIMPLE_RADIAL camera of parameters .* cannot be undistorted"):
+        undistort(damaged, tmp_path, tmp_path / "out", 200, 1, progress=False)

@@ -13,9 +13,10 @@ import pytest
 from s2ld.sfm.dataset.build import corner_stretch
 from s2ld.sfm.dataset.settings import build_settings
 from s2ld.sfm.mapping import pipeline as mapping
+from s2ld.sfm.mapping.camera_models import ColmapCamera
 from s2ld.sfm.mapping.cameras import CameraGroup
 from s2ld.sfm.mapping.pipeline import DATABASE, map_photos, support
-from s2ld.sfm.mapping.read_model import ColmapCamera, ColmapImage, ColmapModel
+from s2ld.sfm.mapping.read_model import ColmapImage, ColmapModel
 from s2ld.sfm.matching.colmap_database import write_database
 
 pycolmap = pytest.importorskip("pycolmap")
@@ -48,6 +49,11 @@ def test_support_counts_observations_less_where_they_are_off() -> None:
     assert support(fewer) > support(many_off)
 
 
+def write(model: Model, folder: Path) -> None:
+    folder.mkdir()
+    model.write_binary(folder)
+
+
 @pytest.mark.parametrize(("told", "in_one_part"), [(True, True), (False, True), (False, False)])
 def test_the_best_of_several_focal_lengths_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool, in_one_part: bool
@@ -64,6 +70,7 @@ def test_the_best_of_several_focal_lengths_is_kept(
         return [whole, Model([(2, 0.5)], "part")][: 1 if in_one_part else 2]
 
     monkeypatch.setattr(mapping, "run_mapper", run)
+    monkeypatch.setattr(mapping, "write_model", write)
     monkeypatch.setattr(mapping._Colmap, "extract", lambda self, names: None)
     monkeypatch.setattr(mapping._Colmap, "match", lambda self, names: None)
     groups = [
@@ -90,7 +97,7 @@ def test_a_camera_that_no_lens_has_is_seen() -> None:
             for number, (focal, k) in enumerate(cameras)
         }
         images = [ColmapImage(f"{number}.jpg", number, np.eye(4), np.zeros(0, np.int64)) for number in made]
-        return ColmapModel(made, images, np.zeros((1, 3)))
+        return ColmapModel(made, images, np.zeros((1, 3)), np.zeros((1, 3), np.uint8))
 
     assert corner_stretch(model((500.0, -0.3))) == pytest.approx(0.7)  # the corners are 500 px from the middle
     assert corner_stretch(model((500.0, -0.1), (1000.0, 1.0))) == pytest.approx(1.25)

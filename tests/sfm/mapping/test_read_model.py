@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +25,13 @@ POINTS = "30 1 2 3 0 0 0 0.5 7 2\n10 -1 0 9 0 0 0 0.5 7 0\n20 0 0 0 0 0 0 0.5\n"
 
 
 def write_text(folder: Path) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("cameras", CAMERAS), ("images", IMAGES), ("points3D", POINTS)):
         (folder / f"{name}.txt").write_text(text)
 
 
 def write_binary(folder: Path) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     cameras = struct.pack("<Q", 2) + struct.pack("<IiQQ4d", 1, 2, 640, 480, 500, 320, 240, 0.1)
     (folder / "cameras.bin").write_bytes(cameras + struct.pack("<IiQQ4d", 4, 1, 64, 48, 50, 51, 32, 24))
     images = struct.pack("<QI7dI", 2, 7, 1, 0, 0, 0, 1, 2, 3, 4) + b"b.jpg\0" + struct.pack("<Q", 4)
@@ -104,8 +106,10 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, harm: str) -> Non
         ("images", "7 1 0 0 0", "7 0 0 0 0", "no rotation"),
         ("images", "a folder/a.jpg", "b.jpg", "two images have one name"),
         ("points3D", "30 1 2 3", "30 1 nan 3", "not finite"),
+        ("points3D", "30 1 2 3", "30 1 1e300 3", "too far away"),
+        ("images", "1 2 3 4 b.jpg", "1 2 1e300 4 b.jpg", "no rotation"),
         ("points3D", "20 0 0 0", "10 0 0 0", "twice"),
-        ("cameras", "SIMPLE_RADIAL", "UNHEARD_OF", "no known camera model"),
+        ("cameras", "SIMPLE_RADIAL", "UNHEARD_OF", "of model UNHEARD_OF, which pycolmap .* does not know"),
         ("cameras", "640 480 500", "640 480 -500", "cannot be"),
         ("points3D", POINTS, "", "0 points"),
     ],
@@ -117,6 +121,37 @@ def test_what_does_not_fit_together_is_said(tmp_path: Path, name: str, old: str,
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(S2LDError, match=words):
         read_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["/etc/b.jpg", "../b.jpg", "a/../../b.jpg", "a\0.jpg"])
+def test_images_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / "model")
+    path = tmp_path / "model/images.txt"
+    path.write_text(path.read_text().replace("b.jpg", name))
+    with pytest.raises(S2LDError, match="is no name of a file below a folder of images"):
+        read_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("write", [write_text, write_binary])
+def test_ids_of_points_may_have_64_bits(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    write(tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes().replace(struct.pack("<Q", 30), struct.pack("<Q", 2**64 - 2)))
+        path.write_bytes(re.sub(rb"(?m)(^|(?<=5 6 ))30 ", b"%d " % (2**64 - 2), path.read_bytes()))
+    model = read_model(tmp_path)
+    assert sorted(model.points[model.images[1].points].tolist()) == [[-1, 0, 9], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("number", [str(2**64), "-2", "9" * 5000])
+def test_ids_that_cannot_be_are_one_line(tmp_path: Path, number: str) -> None:
+    for name, old in (("points3D", "30 1 2 3"), ("images", "5 6 30")):
+        folder = tmp_path / name
+        write_text(folder)
+        path = folder / f"{name}.txt"
+        path.write_text(path.read_text().replace(old, old.replace("30", number)))
+        with pytest.raises(S2LDError, match=rf"{name}\.txt: damaged") as refused:
+            read_model(folder)
+        assert len(str(refused.value)) < 600
 
 
 def test_models_are_found_where_tools_put_them(tmp_path: Path) -> None:

@@ -92,3 +92,5 @@ def test_names_that_hloc_would_confuse_are_refused() -> None:
     check_names(NAMES)
     with pytest.raises(S2LDError, match="one name in hloc"):
         check_names(["a/b.jpg", "a-b.jpg"])
+    with pytest.raises(S2LDError, match=r"hloc's files: the name fa\\udce7ade\.jpg is not in UTF-8"):
+        check_names(["a.jpg", "fa\udce7ade.jpg"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rendered_places import SIDE, write_two_places
 from s2ld.cli.match.folder import build_parser, folder_settings, identity_settings
 from s2ld.errors import S2LDError
 from s2ld.sfm.mapping.mapper import run_mapper
+from s2ld.sfm.mapping.reconstruction import reconstruct
 from s2ld.sfm.matching import folder as folder_module
 from s2ld.sfm.matching.folder import MatcherSettings, MatchJournal, match_pairs
 from s2ld.sfm.matching.identity import IdentitySettings
@@ -242,6 +244,18 @@ def test_bad_input_is_one_line(photos: Path, tmp_path: Path, monkeypatch: pytest
         usable_photos(photos, photos / "out", progress=False)
     with pytest.raises(S2LDError, match="at least one partner"):
         match_folder(photos, tmp_path / "out", replace(SETTINGS, pairs="sequential", neighbours=0))
+
+
+def test_a_folder_that_another_process_writes_to_is_left_alone(
+    photos: Path, tmp_path: Path, take_output: Callable[[Path], None]
+) -> None:
+    take_output(tmp_path)
+    for match in (match_folder, match_folder_by_sift):
+        with pytest.raises(S2LDError, match="another process is writing to this output"):
+            match(photos, tmp_path, SETTINGS)
+    with pytest.raises(S2LDError, match="another process is writing to this output"):
+        reconstruct(tmp_path / "database.db", photos, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])

@@ -1,3 +1,5 @@
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +71,31 @@ def test_folders_without_photographs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(S2LDError, match="none of 1 images"):
         find_photos(tmp_path, progress=False)
+
+
+def test_nothing_is_left_out_without_a_line(tmp_path: Path) -> None:
+    photos, disk = tmp_path / "photos", tmp_path / "disk"
+    save(photos / "a.png", 1)
+    save(disk / "deep/b.png", 2)
+    (photos / "linked").symlink_to(disk)
+    (photos / "linked_again").symlink_to(disk / "deep")
+    (photos / "round").symlink_to(photos)
+    shutil.copy(photos / "a.png", os.fsencode(photos) + b"/fa\xe7ade.png")
+    for name in ("c.HEIC", "d.gif"):
+        (photos / name).touch()
+    os.mkfifo(photos / "pipe.jpg")
+    found = find_photos(photos, progress=False)
+    assert len(found.photos) == 2
+    reasons = dict(found.rejected)
+    assert reasons.keys() == {"c.HEIC", "d.gif", "pipe.jpg", "fa\udce7ade.png"}
+    assert "not in UTF-8" in reasons["fa\udce7ade.png"]
+
+
+def test_what_other_programs_read_otherwise_is_not_plain(tmp_path: Path) -> None:
+    greys = np.random.default_rng(0).integers(0, 256, (4, 80, 96), np.uint8)
+    wide, real = greys[1].astype(np.uint16) * 257, greys[2] / np.float32(255)
+    for name, pixels in (("a.png", greys[0]), ("b.tif", wide), ("c.tif", real), ("d.avif", greys[3])):
+        Image.fromarray(pixels).save(tmp_path / name)
+    photos = find_photos(tmp_path, progress=False).photos
+    assert [photo.name for photo in photos if photo.plain] == ["a.png"]
+    assert len(photos) == 4

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,15 @@ def test_pairs_of_another_network_in_the_journal_are_refused_too(tmp_path: Path)
         complete_cache(path, {"weights": "b"}, PAIRS, lambda _: [])
 
 
+def test_a_cache_that_another_run_makes_is_left_alone(tmp_path: Path, take_output: Callable[[Path], None]) -> None:
+    path, journal = tmp_path / "candidates.h5", tmp_path / f"candidates.h5{JOURNAL_SUFFIX}"
+    journal.touch()
+    take_output(journal)
+    with pytest.raises(S2LDError, match=r"candidates\.h5\.partial: another process is writing to this output"):
+        complete_cache(path, {"weights": "a"}, PAIRS, lambda _: [])
+    assert journal.read_bytes() == b""
+
+
 def test_a_setting_that_a_cache_does_not_know_counts_as_its_default(tmp_path: Path) -> None:
     path = tmp_path / "candidates.h5"
     assert complete_cache(path, {"weights": "a"}, 0, lambda _: [])
@@ -147,9 +156,9 @@ def test_a_setting_that_a_cache_does_not_know_counts_as_its_default(tmp_path: Pa
 def test_what_is_no_cache_is_named(tmp_path: Path) -> None:
     config, path = tiny(tmp_path), tmp_path / "candidates.h5"
     path.write_text("something else")
-    with pytest.raises(S2LDError, match=r"candidates\.h5: not a cache of candidates"):
+    with pytest.raises(S2LDError, match=r"candidates\.h5: not a readable HDF5 file .*must be a cache of candidates"):
         make_cache(path, network(config), config, CPU)
-    with pytest.raises(S2LDError, match=r"candidates\.h5: not a readable cache"):
+    with pytest.raises(S2LDError, match=r"candidates\.h5: not a readable HDF5 file .*delete it"):
         read_pair(path, 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,13 @@ def test_checkpoints_hold_the_config_and_refuse_another_network(tmp_path: Path) 
         run(tmp_path, "--output", str(output), "--resume", "auto", "MODEL.ADJUSTER.HIDDEN_DIM", "16")
     with pytest.raises(S2LDError, match="holds a run already"):
         run(tmp_path, "--output", str(output))
+
+
+def test_a_folder_that_another_run_writes_to_is_left_alone(tmp_path: Path, take_output: Callable[[Path], None]) -> None:
+    take_output(tmp_path / "run")
+    with pytest.raises(S2LDError, match="another process is writing to this output"):
+        run(tmp_path, "--output", str(tmp_path / "run"))
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_file_that_could_execute_is_not_loaded(tmp_path: Path) -> None:

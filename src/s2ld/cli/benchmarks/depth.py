@@ -145,9 +145,9 @@ def measure(
     root: Path, index: SceneIndex, model: SparseModel, options: SweepOptions, device: str, jobs: int, work: Path
 ) -> DepthScore:
     """Compute all maps and compare them with the points and with the scene's own maps."""
-    import h5py
     import numpy as np
 
+    from s2ld.data.images.photo_files import depth_map
     from s2ld.sfm.depth.depth_maps import compute_depths, point_errors
 
     start, cpu = time.perf_counter(), _cpu_seconds()
@@ -155,8 +155,7 @@ def measure(
     seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
     coverages, of_points, of_maps = [], [], []
     for image, report in enumerate(reports):
-        with h5py.File(report.path) as ours, h5py.File(root / str(index.depth_paths[image])) as theirs:
-            depth, stored = np.asarray(ours["depth"]), np.asarray(theirs["depth"])
+        depth, stored = depth_map(report.path), depth_map(root / str(index.depth_paths[image]))
         both = (depth > 0) & (stored > 0)
         coverages.append((report.coverage, (stored > 0).mean(), both.sum() / max(1, (stored > 0).sum())))
         of_points.append(point_errors(model, image, depth))

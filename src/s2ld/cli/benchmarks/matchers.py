@@ -79,9 +79,10 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
         raise S2LDError(f"--others: there is no matcher {unknown[0]!r}; use some of {','.join(OTHERS)}")
     weights = {name: resolve(name) for name in args.weight or [DEFAULT]}
     from s2ld.benchmarks.matchers import measure, to_table, write_csv, write_json
+    from s2ld.devices import choose_device
     from s2ld.evaluation.matchers.interface import NetworkMatcher
     from s2ld.files import make_folder
-    from s2ld.matcher import choose_device
+    from s2ld.locks import sole_writer
 
     device = choose_device(args.device)
     machine = describe_machine(device, set_threads(args.threads))
@@ -96,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     matchers += [build_from(text, args, config, device) for text in args.matcher or ()]
     folder = args.dump or Path("dump") / f"matchers_{args.data_config.stem}"
     make_folder(folder)
-    rows, protocol = measure(matchers, partial(_source, limit=args.limit), config, folder, device, args.rounds)
+    with sole_writer(folder):
+        rows, protocol = measure(matchers, partial(_source, limit=args.limit), config, folder, device, args.rounds)
     times = f"time: median of {args.rounds} interleaved runs, from grey images in memory to points; {machine}"
     print("\n".join(f"  {line}" for line in [*protocol.lines(), times]), to_table(rows), sep="\n\n")
     if args.json is not None:

@@ -7,9 +7,11 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2ld.cli.arguments import parse_arguments
 from s2ld.cli.match.folder import add_matching_options, folder_settings
 from s2ld.cli.status import exit_status
 
@@ -78,12 +80,14 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
     Raises:
         S2LDError: as `s2ld.sfm.matching.match_folder.match_folder`.
     """
-    args = build_parser().parse_args(argv)
-    from s2ld.files import whole_file
+    args = parse_arguments(build_parser(), argv)
+    from s2ld.files import make_folder, whole_file
+    from s2ld.locks import sole_writer
 
     rows: list[Row] = []
-    for photos in args.photos:
-        for method in args.methods:
+    make_folder(args.output)
+    with sole_writer(args.output):
+        for photos, method in product(args.photos, args.methods):
             rows.append(_run(args, photos, method))
             print(rows[-1].line(), end="", flush=True)
             with whole_file(args.output / TABLE) as part:
@@ -95,7 +99,7 @@ def script(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status, see `s2ld.cli.status`."""
 
     def body() -> int:
-        args = build_parser().parse_args(argv)
+        args = parse_arguments(build_parser(), argv)
         main(argv)
         print(f"see {args.output / TABLE}")
         return 0

@@ -44,8 +44,8 @@ class SourceReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether everything can be read."""
-        return not self.errors and not any(scene.pairs_lost or scene.error for scene in self.scenes)
+        """Whether everything can be read, and is of the right convention."""
+        return not self.errors and not any(s.pairs_lost or s.error or s.convention for s in self.scenes)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -222,6 +222,11 @@ def print_report(report: SourceReport) -> None:
         print(f"  cannot be read: {line}")
     if len(errors) > 10 * EXAMPLES:
         print(f"  and {len(errors) - 10 * EXAMPLES} more (--json FILE names all)")
+    odd = [f"{scene.name}: {scene.convention}" for scene in report.scenes if scene.convention]
+    for line in odd[: 10 * EXAMPLES]:
+        print(f"  another convention: {line}")
+    if len(odd) > 10 * EXAMPLES:
+        print(f"  another convention: and {len(odd) - 10 * EXAMPLES} more (--json FILE names all)")
     for line in report.help:
         print(f"  -> {line}")
 
@@ -248,9 +253,10 @@ def script(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 1 where something is lost, else as `s2ld.cli.status` says."""
 
     def body() -> int:
-        lost = [report.title for report in main(argv) if not report.is_clean]
-        print(f"\nnot all can be read: {'; '.join(lost)}" if lost else "\nall that a run reads is there")
-        if lost:
+        reports = main(argv)
+        lost = [report.title for report in reports if not report.is_clean]
+        print(f"\nnot all can be used: {'; '.join(lost)}" if lost else "\nall that a run reads is there")
+        if any(report.errors or any(s.pairs_lost or s.error for s in report.scenes) for report in reports):
             print("a run skips what it cannot read; --write-clean-index DIR drops it beforehand")
         return 1 if lost else 0
 

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run the command and return its numbers by name (`s2ld.evaluation.evaluate.summarise`).
 
     Raises:
-        S2LDError: bad arguments, configs, weights or data.
+        S2LDError: bad arguments, configs, weights or data; another process that writes to the same folder.
     """
     return _run(build_parser().parse_intermixed_args(argv))
 
@@ -95,19 +95,23 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     from s2ld.evaluation.report.files import write_report
     from s2ld.evaluation.report.tables import to_text
     from s2ld.evaluation.sweep import sweep_table, sweep_thresholds
+    from s2ld.files import make_folder
+    from s2ld.locks import sole_writer
 
     settings, thresholds = EvaluationSettings.of(config.EVAL), _thresholds(args.sweep)
     _set_threads(args.threads)
     source, cache = _source(config, args.limit), folder / CACHE_NAME
-    header, matching = _predict(args, config, weight, source, cache)
-    jobs = args.jobs or choose_jobs(header.pairs)
-    scores = evaluate(read_cache(cache), settings, header.pairs, jobs)
-    sweep = sweep_thresholds(read_cache(cache), settings, thresholds, header.pairs, jobs) if thresholds else None
-    protocol = build_protocol(header, matching, read_cache(cache), settings)
-    write_report(folder, scores, protocol, sweep)
-    _draw_pairs(folder, source)
-    print(to_text(scores.numbers, protocol))
-    _draw_reliability(folder, f"{protocol.data}; {protocol.weights}")
+    make_folder(folder)
+    with sole_writer(folder):
+        header, matching = _predict(args, config, weight, source, cache)
+        jobs = args.jobs or choose_jobs(header.pairs)
+        scores = evaluate(read_cache(cache), settings, header.pairs, jobs)
+        sweep = sweep_thresholds(read_cache(cache), settings, thresholds, header.pairs, jobs) if thresholds else None
+        protocol = build_protocol(header, matching, read_cache(cache), settings)
+        write_report(folder, scores, protocol, sweep)
+        _draw_pairs(folder, source)
+        print(to_text(scores.numbers, protocol))
+        _draw_reliability(folder, f"{protocol.data}; {protocol.weights}")
     if sweep is not None:
         print("", sweep_table(sweep), sep="\n")
     print(f"see {folder}")
@@ -128,12 +132,10 @@ def _predict(
     args: argparse.Namespace, config: CN, weight: Path | None, source: PairSource, cache: Path
 ) -> tuple[CacheHeader, str]:
     """Make or keep the cache, of --matcher where there is no weight file; return its header and the settings."""
+    from s2ld.devices import choose_device
     from s2ld.evaluation.predictions.predict import build_header, match_into_cache, matcher_header, predict_into_cache
-    from s2ld.files import make_folder
-    from s2ld.matcher import choose_device
 
     device, workers = choose_device(args.device), int(config.DATA.WORKERS)
-    make_folder(cache.parent)
     if weight is not None:
         model = _load(weight, config).to(device)
         header, matching = build_header(model, weight, source, config), _run_time_settings(config)

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2ld.cli.arguments import parse_arguments
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
+from s2ld.files import printable
 from s2ld.pretrained import DEFAULT, available
 
 if TYPE_CHECKING:  # these load torch, matplotlib or OpenCV, which --help need not wait for
@@ -76,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and return its exit status; bad input ends in one line on standard error and status 2."""
-    args = build_parser().parse_args(argv)
+    args = parse_arguments(build_parser(), argv)
     return exit_status("demo_match.py", lambda: _run(args))
 
 
@@ -90,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
     pairs, alone = _list_pairs(args)
     matcher = _build_matcher(args)
     for line in alone:
-        print(f"skipped: {line}", file=sys.stderr)
+        print(f"skipped: {printable(line)}", file=sys.stderr)
     return _match_files(args, matcher, pairs, cameras, len(alone))
 
 
@@ -115,12 +117,12 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _list_pairs(args: argparse.Namespace) -> tuple[list[PathPair], list[str]]:
-    from s2ld.cli.match.pairs import all_pairs, pairs_from_folders, pairs_from_list
+    from s2ld.cli.match.pairs import all_pairs, pairs_from_folders, pairs_from_list, unread_pictures
 
     if args.pairs:
         return pairs_from_list(args.pairs), []
     if args.image_dir:
-        return all_pairs(args.image_dir), []
+        return all_pairs(args.image_dir), unread_pictures(args.image_dir)
     if args.image_dir0:
         return pairs_from_folders(args.image_dir0, args.image_dir1)
     return [(args.images[0], args.images[1])], []
@@ -152,13 +154,13 @@ def _match_files(
     progress = tqdm(zip(pairs, unique_names(pairs), strict=True), total=len(pairs), unit="pair", disable=not several)
     for paths, name in progress:
         try:
-            progress.write(_match_pair(args, matching, paths, cameras, args.output / name))
+            progress.write(printable(_match_pair(args, matching, paths, cameras, args.output / name)))
             done += 1
         except S2LDError as error:
             if not several:
                 raise
             failed += 1
-            progress.write(f"skipped: {error}", file=sys.stderr)
+            progress.write(f"skipped: {printable(error)}", file=sys.stderr)
         except KeyboardInterrupt as stop:
             progress.close()
             raise KeyboardInterrupt(f"{done} of {len(pairs)} pairs are done, see {args.output}") from stop

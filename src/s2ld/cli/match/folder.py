@@ -90,8 +90,8 @@ def add_identity_options(parser: argparse.ArgumentParser) -> None:
 
 def folder_settings(args: argparse.Namespace, identity: IdentitySettings) -> FolderSettings:
     """Return what the options of `add_matching_options` say; raises `S2LDError` for those out of range."""
+    from s2ld.devices import choose_device
     from s2ld.errors import S2LDError
-    from s2ld.matcher import choose_device
     from s2ld.models.precision import resolve_precision
     from s2ld.sfm.matching.folder import MatcherSettings
     from s2ld.sfm.matching.match_folder import FolderSettings

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s2ld.data.images.reading import PHOTO_SUFFIXES
+from s2ld.data.images.photo_folders import list_photos
 from s2ld.data.index.pair_lists import read_pair_list
 from s2ld.errors import S2LDError
 
@@ -18,27 +18,46 @@ TILE = 8  # images of a folder that are matched with as many others before the n
 
 
 def pairs_from_folders(folder0: Path, folder1: Path) -> tuple[list[PathPair], list[str]]:
-    """Pair the images of two folders: by file name without suffix, or in sorted order where no name is in both.
+    """Pair the images of two folders by name, or in sorted order where no name is in both.
+
+    Equal file names are partners; of the images that are left, those whose names without suffix are equal and occur
+    once in each folder. Where they occur more often, it cannot be told which belong together.
 
     Returns:
-        The pairs, and one line for each image whose name the other folder lacks.
+        The pairs, and one line for each image without a partner and for each picture that is not read.
 
     Raises:
         S2LDError: a folder is missing or has no images, or there are no common names and unlike counts.
     """
-    images0, images1 = _images(folder0), _images(folder1)
-    by_name0, by_name1 = {p.stem: p for p in images0}, {p.stem: p for p in images1}
-    common = by_name0.keys() & by_name1.keys()
-    if common:
-        alone = [f"{p}: no image of this name in {folder1}" for p in images0 if p.stem not in common]
-        alone += [f"{p}: no image of this name in {folder0}" for p in images1 if p.stem not in common]
-        return [(by_name0[name], by_name1[name]) for name in sorted(common)], alone
-    if len(images0) != len(images1):
-        raise S2LDError(
-            f"{folder0} has {len(images0)} images, {folder1} has {len(images1)}, and no file name is in both; "
-            "give the partners equal names, or list them with --pairs"
-        )
-    return list(zip(images0, images1, strict=True)), []
+    (images0, alone0), (images1, alone1) = _images(folder0), _images(folder1)
+    by_name0, by_name1 = {path.name: path for path in images0}, {path.name: path for path in images1}
+    pairs = [(by_name0[name], by_name1[name]) for name in by_name0.keys() & by_name1.keys()]
+    used = {path for pair in pairs for path in pair}
+    stems0, stems1 = (_by_stem(path for path in images if path not in used) for images in (images0, images1))
+    doubtful: list[str] = []
+    for stem in stems0.keys() & stems1.keys():
+        same = stems0.pop(stem), stems1.pop(stem)
+        if len(same[0]) == len(same[1]) == 1:
+            pairs.append((same[0][0], same[1][0]))
+        else:
+            names = [" and ".join(path.name for path in paths) for paths in same]
+            doubtful += [
+                f"{path}: which images belong together, {names[0]} of {folder0} or {names[1]} of {folder1}, their "
+                "names do not tell"
+                for path in (*same[0], *same[1])
+            ]
+    if not pairs and not doubtful:
+        if len(images0) != len(images1):
+            raise S2LDError(
+                f"{folder0} has {len(images0)} images, {folder1} has {len(images1)}, and no file name is in both; "
+                "give the partners equal names, or list them with --pairs"
+            )
+        return list(zip(images0, images1, strict=True)), [*alone0, *alone1]
+    if not pairs:
+        raise S2LDError(f"{sorted(doubtful)[0]}; give the partners equal names, or list them with --pairs")
+    lonely0 = [f"{path}: no image of this name in {folder1}" for paths in stems0.values() for path in paths]
+    lonely1 = [f"{path}: no image of this name in {folder0}" for paths in stems1.values() for path in paths]
+    return sorted(pairs), [*sorted(doubtful), *sorted(lonely0), *sorted(lonely1), *alone0, *alone1]
 
 
 def all_pairs(folder: Path) -> list[PathPair]:
@@ -49,11 +68,16 @@ def all_pairs(folder: Path) -> list[PathPair]:
     Raises:
         S2LDError: the folder is missing or has less than two images.
     """
-    images = _images(folder)
+    images, _ = _images(folder)
     if len(images) < 2:
         raise S2LDError(f"{folder}: one image makes no pair; put more into the folder")
     order = sorted(combinations(range(len(images)), 2), key=lambda pair: (pair[0] // TILE, pair[1] // TILE))
     return [(images[i], images[j]) for i, j in order]
+
+
+def unread_pictures(folder: Path) -> list[str]:
+    """Return a line for each picture of a folder that is not read, with the reason; raises as `all_pairs`."""
+    return _images(folder)[1]
 
 
 def pairs_from_list(path: Path) -> list[PathPair]:
@@ -88,10 +112,16 @@ def unique_names(pairs: Sequence[PathPair]) -> list[str]:
     return names
 
 
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise S2LDError(f"{folder}: no such folder of images; check the path")
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
-    if not images:
-        raise S2LDError(f"{folder}: no images in this folder ({' '.join(sorted(PHOTO_SUFFIXES))})")
-    return images
+def _images(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the images of a folder, and a line for each picture in it that is not read."""
+    listing = list_photos(folder, deeper=False)
+    if not listing.photos:
+        raise listing.nothing("images")
+    return list(listing.photos), [f"{path}: {reason}" for path, reason in listing.others]
+
+
+def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    return found

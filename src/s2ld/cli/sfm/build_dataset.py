@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,11 @@ from pathlib import Path
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder
+from s2ld.locks import sole_writer
 from s2ld.sfm.dataset.settings import build_settings
+
+TRAINING = [f"configs/s2ld/outdoor/s2ld_lite{part}.yaml" for part in ("", "_finetune")]
+"""Configs that train on what was made, after its own."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--model",
         type=Path,
         metavar="DIR",
-        help="COLMAP model of PHOTOS, text or binary (also hloc's), instead of structure from motion; with several "
-        "scenes a folder with one for each",
+        help="COLMAP model of PHOTOS, text or binary (also hloc's), instead of structure from motion: one scene, "
+        "unless it is a folder with a model for each folder of PHOTOS",
     )
     parser.add_argument("--one-scene", action="store_true", help="PHOTOS is one scene, whatever folders it has")
     parser.add_argument(
@@ -58,7 +63,8 @@ def main(argv: Sequence[str] | None = None, progress: bool = True) -> BuildResul
     """Run the command.
 
     Raises:
-        S2LDError: bad arguments, pycolmap is missing, OUT cannot be written, or not one scene can be used.
+        S2LDError: bad arguments, pycolmap is missing, OUT cannot be written or is written to by another process, or not
+            one scene can be used.
     """
     arguments = build_parser().parse_intermixed_args(argv)
     photos, out = arguments.photos, arguments.output
@@ -73,17 +79,18 @@ def main(argv: Sequence[str] | None = None, progress: bool = True) -> BuildResul
     from s2ld.sfm.mapping.colmap import load_pycolmap
 
     load_pycolmap()
-    sets = find_sets(photos, arguments.one_scene)
+    sets = find_sets(photos, arguments.one_scene, arguments.model)
     make_folder(out)
-    built = build_scenes(sets, arguments.model, Work(out, config, arguments.device, arguments.jobs, progress))
-    if not built.scenes:
-        write_rejected(out, built)
-        raise S2LDError(
-            f"{photos}: no scene can be used; {': '.join(built.rejected[-1])} (all reasons: {out / REPORT})"
-        )
-    split = make_split(out, built, config)
-    write_lists(out, built, split)
-    report = write_report(out, built, split)
+    with sole_writer(out):
+        built = build_scenes(sets, arguments.model, Work(out, config, arguments.device, arguments.jobs, progress))
+        if not built.scenes:
+            write_rejected(out, built)
+            raise S2LDError(
+                f"{photos}: no scene can be used; {': '.join(built.rejected[-1])} (all reasons: {out / REPORT})"
+            )
+        split = make_split(out, built, config)
+        write_lists(out, built, split)
+        report = write_report(out, built, split)
     return BuildResult([scene.name for scene in built.scenes], built.rejected, report)
 
 
@@ -93,7 +100,9 @@ def script(argv: Sequence[str] | None = None) -> int:
     def body() -> int:
         arguments = build_parser().parse_intermixed_args(argv)
         print(main(argv).report)
-        print(f"\ntrain with: python train.py {arguments.output / 'dataset.yaml'} configs/s2ld/outdoor/s2ld_lite.yaml")
+        from s2ld.sfm.dataset.files import CONFIG
+
+        print("\ntrain with:", shlex.join(["python", "train.py", str(arguments.output / CONFIG), *TRAINING]))
         return 0
 
     return exit_status("build_dataset.py", body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # this loads more than --help needs
 LOSSES = ("loss/total", "loss/coarse", "loss/fine")
 SCORES = ("score", "auc_10", "within_1px", "within_3px")
 """Of each validation source, as far as it has them."""
+UNKNOWN = "-"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,18 +66,29 @@ def _validations(history: History, measure: str) -> list[str]:
 
 
 def _table(history: History, names: Sequence[str], hours: float) -> str:
-    """Return last values, slopes over the second half of the pairs, and what they promise, as a Markdown table."""
+    """Return values, slopes over the second half of the pairs, and what these promise, as a Markdown table."""
+    from s2ld.training.history import LEAST_POINTS
+
+    rate = _number(history.rate(), ".3g")
     lines = [
-        f"{history.phases[-1]:,.0f} pairs in {len(history.phases)} phase(s), {history.rate():.3g} pairs/s in the last",
+        f"{history.phases[-1]:,.0f} pairs in {len(history.phases)} phase(s), {rate} pairs/s in the last",
         "",
         f"| | first | last | a doubling of the pairs | {hours:g} h more, by that |",
         "|---|---|---|---|---|",
     ]
     for name in names:
-        values, slope = history.curves[name].values, history.curves[name].slope()
-        gain = history.gain(name, 3600 * hours)
-        lines.append(f"| {name} | {values[0]:.4g} | {values[-1]:.4g} | {slope:+.2g} | {gain:+.2g} |")
+        curve = history.curves[name]
+        values = [_number(value, ".4g") for value in (curve.values[0], curve.values[-1])]
+        gains = [_number(value, "+.2g") for value in (curve.slope(), history.gain(name, 3600 * hours))]
+        lines.append(f"| {' | '.join([name, *values, *gains])} |")
+    if any(f"{UNKNOWN} " in line for line in lines):
+        why = f"logged too rarely; a slope takes {LEAST_POINTS} values in the second half of the pairs"
+        lines += ["", f"{UNKNOWN}: {why}"]
     return "\n".join(lines)
+
+
+def _number(value: float, form: str) -> str:
+    return f"{value:{form}}" if math.isfinite(value) else UNKNOWN
 
 
 def script(argv: Sequence[str] | None = None) -> int:

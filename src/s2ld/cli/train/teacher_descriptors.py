@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 
 from s2ld.cli.status import exit_status
-from s2ld.data.images.reading import PHOTO_SUFFIXES, read_image
+from s2ld.data.images.photo_folders import list_photos
+from s2ld.data.images.reading import read_image
 from s2ld.data.teacher import MOST_POINTS, TeacherWriter
 from s2ld.errors import S2LDError
 from s2ld.evaluation.matchers.teachers import TEACHERS, Teacher
@@ -43,9 +44,10 @@ def main(argv: Sequence[str] | None = None) -> tuple[int, int]:
     if not 1 <= arguments.points <= MOST_POINTS or arguments.threads < 1:
         raise S2LDError(f"--points must be within 1 and {MOST_POINTS}, --threads at least 1")
     folder: Path = arguments.photos
-    photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    listing = list_photos(folder)
+    photos = listing.photos
     if not photos:
-        raise S2LDError(f"{folder}: no photographs here; give another folder")
+        raise listing.nothing()
     torch.set_num_threads(arguments.threads)
     teacher = Teacher(arguments.teacher, arguments.points, arguments.weights)
     writer = TeacherWriter(arguments.output, teacher.info)

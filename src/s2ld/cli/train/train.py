@@ -8,20 +8,23 @@ import math
 import signal
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.strategies import DDPStrategy, Strategy
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.strategies import Strategy
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from s2ld.cli.status import LOST_PROCESS, TERMINATED, Stopped, exit_status
 from s2ld.config import CN, build_config, value_of
 from s2ld.data.datamodule import PairDataModule
+from s2ld.data.scene_geometry import odd_scenes
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.files import make_folder
+from s2ld.locks import sole_writer
 from s2ld.models.checkpoint import load_fitting, load_strict, read_weights, save_weights
 from s2ld.training.consensus.held_out import HeldOutCandidates
 from s2ld.training.consensus.making import candidate_data
@@ -30,16 +33,10 @@ from s2ld.training.loop.callbacks import MatchFigures, StepProgressBar, StopOnSi
 from s2ld.training.loop.checkpoints import BEST, LAST, Checkpoints, WholeFileIO, check_resumable, resume_place
 from s2ld.training.loop.module import S2LDModule
 from s2ld.training.loop.optim import Place, RunScale, run_scale
+from s2ld.training.loop.peers import follow_first
 from s2ld.training.loop.precision import run_precision
-from s2ld.training.loop.processes import (
-    TIMEOUT,
-    check_slurm,
-    device_count,
-    follow_parent,
-    lost_peer,
-    slurm_plugins,
-    uses_cuda,
-)
+from s2ld.training.loop.processes import Processes, check_slurm, device_count, lost_peer, slurm_plugins, uses_cuda
+from s2ld.training.loop.restoring import check_restorable
 from s2ld.training.loop.skipped import SkippedPairs
 from s2ld.training.loop.stages import DETECTOR_MODULES
 
@@ -79,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> TrainResult:
     """Train as the command line says.
 
     Raises:
-        S2LDError: bad arguments, configs or files; a loss that is not finite for many steps.
+        S2LDError: bad arguments, configs or files; a loss that is not finite for many steps; another process that
+            writes to the output folder.
         KeyboardInterrupt: Ctrl-C, after the step that ran has been saved.
         Stopped: status 143 after SIGTERM or SIGUSR1, when the step that ran has been saved; 3 when another process of
             the run has ended.
@@ -123,11 +121,14 @@ def seconds(text: str) -> float:
 
 def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse.Namespace) -> TrainResult:
     """Train with a whole config; `arguments` are those of `build_parser`. It raises what `main` does."""
+    follow_first()
     devices = _devices(arguments)
     world = devices * arguments.num_nodes
     pl.seed_everything(config.TRAIN.SEED, verbose=False)
     candidates = CachedCandidates(cache_path(config, output), config) if config.TRAIN.STAGE == "consensus" else None
     data = PairDataModule(config) if candidates is None else candidate_data(candidates, config)
+    if checkpoint is None:
+        _say_conventions(config)
     place = Place() if checkpoint is None else resume_place(checkpoint)
     scale = run_scale(config, world, _epoch_pairs(data), place)
     module = S2LDModule(config, scale)
@@ -140,8 +141,16 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
     rank_zero_info(f"{scale}; {where}; {precision}; to {output}")
     if checkpoint is not None:
         check_resumable(checkpoint, module)
+        check_restorable(checkpoint, module, trainer, data)
         _say_place(place, scale)
-    follow_parent()
+    writes = trainer.is_global_zero and not arguments.fast_dev_run
+    with sole_writer(output) if writes else nullcontext():
+        _fit(trainer, module, data, checkpoint)
+        return _finish(trainer, module, output)
+
+
+def _fit(trainer: pl.Trainer, module: S2LDModule, data: PairDataModule, checkpoint: Path | None) -> None:
+    """Run the trainer, and say in a line what ends it where that is no defect."""
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except S2LDError as error:
@@ -152,11 +161,10 @@ def train(config: CN, output: Path, checkpoint: Path | None, arguments: argparse
                 "a loader process was killed, by the system if memory ran out; lower DATA.WORKERS or "
                 "DATA.MEGADEPTH.CACHE_MB, then --resume auto"
             ) from error
-        line = lost_peer(error) if world > 1 else None
+        line = lost_peer(error) if trainer.world_size > 1 else None
         if line is None:
             raise
         raise Stopped(LOST_PROCESS, line) from error
-    return _finish(trainer, module, output)
 
 
 def _finish(trainer: pl.Trainer, module: S2LDModule, output: Path) -> TrainResult:
@@ -183,6 +191,12 @@ def _epoch_pairs(data: PairDataModule) -> int | None:
         return None
     data.setup("fit")
     return data.epoch_pairs
+
+
+@rank_zero_only
+def _say_conventions(config: CN) -> None:
+    for line in odd_scenes(config.DATA):
+        rank_zero_info(f"warning: {line}")
 
 
 def _say_place(place: Place, scale: RunScale) -> None:
@@ -224,7 +238,7 @@ def build_trainer(config: CN, scale: RunScale, output: Path, arguments: argparse
         make_folder(output)
     _quieten()
     options: dict[str, Any] = {"fast_dev_run": True} if quick else {"max_steps": scale.total_steps, "max_epochs": -1}
-    strategy: Strategy | str = DDPStrategy(timeout=TIMEOUT) if distributed else "auto"
+    strategy: Strategy | str = Processes() if distributed else "auto"
     return pl.Trainer(
         accelerator=arguments.accelerator,
         devices=devices,

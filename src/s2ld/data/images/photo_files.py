@@ -6,6 +6,8 @@ that it shows the same, so its shape must agree, and the intrinsics are rescaled
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +15,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from s2ld.data.images.image_files import open_header
 from s2ld.data.images.reading import UInt8Image, read_image
 from s2ld.data.index.files import SceneIndex
 from s2ld.data.index.layouts import depth_path, find_image, image_path
 from s2ld.errors import S2LDError
+from s2ld.hdf5 import find_array, read_array, read_hdf5
 
 PROBLEMS = (
     *("image missing", "image undecodable", "image of another shape"),
@@ -26,6 +30,8 @@ PROBLEMS = (
 
 ROUNDING_PX = 2.0
 """Two sizes of one image may differ by this in one side, px of the smaller one, once the other side agrees."""
+
+NO_MAP = "a depth map is an HDF5 file with a data set 'depth': fetch it again"
 
 Size = tuple[int, int]
 """Width and height, px."""
@@ -81,13 +87,9 @@ def read_depth(files: PhotoFiles, size: Size | None) -> NDArray[np.float32]:
     Raises:
         UnreadableError: it is missing, not HDF5 with a data set ``depth``, or of neither size.
     """
-    path = present_depth(files)
-    try:
-        with h5py.File(path) as file:
-            depth = np.asarray(file["depth"], np.float32)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise _no_depth_map(path) from error
-    check_depth_size(files, depth.shape, size)
+    with _depth_data(files) as data:
+        check_depth_size(files, data.shape, size)
+        depth = np.asarray(data[()], np.float32)
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
     if size is None or depth.shape == size[::-1]:
         return depth
@@ -96,12 +98,18 @@ def read_depth(files: PhotoFiles, size: Size | None) -> NDArray[np.float32]:
 
 def depth_shape(files: PhotoFiles) -> tuple[int, ...]:
     """Return the shape (H, W) of the depth map by its header alone; raises `UnreadableError` as `read_depth`."""
-    path = present_depth(files)
-    try:
-        with h5py.File(path) as file:
-            return tuple(file["depth"].shape)
-    except (OSError, KeyError, AttributeError, RuntimeError) as error:
-        raise _no_depth_map(path) from error
+    with _depth_data(files) as data:
+        return tuple(data.shape)
+
+
+def depth_map(path: Path) -> NDArray[np.float32]:
+    """Return the data set ``depth`` of an HDF5 file.
+
+    Raises:
+        S2LDError: it is missing, no HDF5 file, has no such data set, or not of numbers.
+    """
+    with read_hdf5(path, NO_MAP) as file:
+        return np.asarray(read_array(file, "depth"), np.float32)
 
 
 def present_image(files: PhotoFiles) -> Path:
@@ -124,6 +132,16 @@ def present_depth(files: PhotoFiles) -> Path:
             "depth missing", f"{files.depth}: no such depth map (of {files.image}); training needs it, fetch the depths"
         )
     return files.depth
+
+
+def header_size(files: PhotoFiles) -> Size:
+    """Return the image's size by its header alone; raises `UnreadableError` where there is none."""
+    path = present_image(files)
+    try:
+        with open_header(path) as image:
+            return image.size
+    except Exception as error:  # whatever damaged or invented bytes may lead Pillow into
+        raise unreadable("image undecodable", f"{path}: not an image by its header; fetch it again") from error
 
 
 def intrinsics_scale(files: PhotoFiles, size: Size) -> tuple[float, float]:
@@ -156,6 +174,18 @@ def check_depth_size(files: PhotoFiles, shape: tuple[int, ...], size: Size | Non
     )
 
 
+@contextmanager
+def _depth_data(files: PhotoFiles) -> Iterator[h5py.Dataset]:
+    path = present_depth(files)
+    try:
+        with read_hdf5(path, NO_MAP) as file:
+            yield find_array(file, "depth")
+    except UnreadableError:
+        raise
+    except S2LDError as error:
+        raise unreadable("depth undecodable", str(error)) from error
+
+
 def nearest(depth: NDArray[np.float32], shape: tuple[int, int], scale: tuple[float, float]) -> NDArray[np.float32]:
     """Take the depth of the pixel that the centre of each resized pixel falls on: means would invent depths.
 
@@ -176,9 +206,3 @@ def unreadable(problem: str, message: str) -> UnreadableError:
     error = UnreadableError(message)
     error.problem = problem
     return error
-
-
-def _no_depth_map(path: Path) -> UnreadableError:
-    return unreadable(
-        "depth undecodable", f"{path}: not an HDF5 file with a data set 'depth'; fetch this depth map again"
-    )

@@ -6,21 +6,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from s2ld.data.images.image_files import HEIF_SUFFIXES, read_pixels
+from s2ld.data.images.pixels import UInt8Image as UInt8Image
+from s2ld.data.images.pixels import to_uint8
 from s2ld.errors import S2LDError
-from s2ld.files import whole_file
+from s2ld.files import printable, whole_file
 
-UInt8Image = NDArray[np.uint8]
 MULTIPLE = 8  # the network's cell, px
 SUFFIXES = (".ppm", ".png", ".jpg", ".jpeg")
 """Files of data sets that are named without a suffix, in the order in which they are looked for."""
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-"""Files in a folder that count as photographs, in lower case."""
 
 
 def read_image(path: str | Path, grey: bool = False, upright: bool = True) -> UInt8Image:
-    """Read a photograph as (H, W, 3) RGB, or (H, W) grey, uint8; 16-bit and alpha are reduced.
+    """Read a photograph as (H, W, 3) RGB, or (H, W) grey, uint8; alpha is left out, other depths see `to_uint8`.
 
     Args:
         path: the file.
@@ -28,22 +27,12 @@ def read_image(path: str | Path, grey: bool = False, upright: bool = True) -> UI
         upright: apply the EXIF rotation; off for images whose intrinsics belong to the pixels as stored.
 
     Raises:
-        S2LDError: the file is missing, unreadable or no image.
+        S2LDError: the file is missing, no image, unreadable, or too large to decode.
     """
-    path = Path(path)
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise S2LDError(f"{path}: cannot read this image ({error.strerror}); check the path") from error
-    flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
-    flags |= 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(data, flags) if data.size else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise S2LDError(f"{path}: not an image that OpenCV can decode; is the file complete?")
-    return np.ascontiguousarray(image, dtype=np.uint8)
+    image = to_uint8(read_pixels(path, grey, upright), printable(path), measured=True)
+    if grey:
+        return to_grey(image)
+    return image if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
 def write_image(image: UInt8Image, path: str | Path, quality: int = 95) -> None:
@@ -51,16 +40,17 @@ def write_image(image: UInt8Image, path: str | Path, quality: int = 95) -> None:
 
     Args:
         image: the pixels.
-        path: the file; its suffix says which kind.
+        path: the file; its suffix says which kind, and .heic is written as JPEG, which readers tell by its content.
         quality: of a JPEG file, up to 100.
 
     Raises:
         S2LDError: the suffix is unknown or the file cannot be written.
     """
     path = Path(path)
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    kind = ".jpg" if path.suffix.lower() in HEIF_SUFFIXES else path.suffix
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if kind.lower() in (".jpg", ".jpeg") else []
     try:
-        done, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+        done, data = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     except cv2.error:
         done, data = False, np.zeros(0, np.uint8)
     if not done:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.config import CN
-from s2ld.data.images.reading import PHOTO_SUFFIXES, UInt8Image, read_image
+from s2ld.data.images.photo_folders import list_photos
+from s2ld.data.images.reading import UInt8Image, read_image
 from s2ld.errors import S2LDError
 
 PROCEDURAL_COUNT = 1024  # patterns that a bank without photographs offers
@@ -46,9 +47,9 @@ class TextureBank:
         if not folder:
             return
         try:
-            photos = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
-        except OSError as error:
-            raise S2LDError(f"{folder}: cannot list this photo folder ({error.strerror}); set DATA.PHOTOS") from error
+            photos = list_photos(Path(folder), deeper=False).photos
+        except S2LDError as error:
+            raise S2LDError(f"{error}; set DATA.PHOTOS") from error
         self._photos = [p for p in photos if not p.name.startswith(tuple(exclude))]
         if not self._photos:
             raise S2LDError(

@@ -14,9 +14,7 @@ Two forms are read, told apart by their bytes:
 
 from __future__ import annotations
 
-import struct
-import zipfile
-import zlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +25,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from s2ld.data.index.layouts import is_megadepth
+from s2ld.data.index.npz import read_npz
 from s2ld.data.index.safe_pickle import safe_load
-from s2ld.errors import S2LDError
-from s2ld.files import whole_file
+from s2ld.errors import S2LDError, one_line
+from s2ld.files import read_text, whole_file
 
 IMAGE_KEYS = ("image_paths", "depth_paths", "intrinsics", "poses")
 PLAIN_KEYS = (*IMAGE_KEYS, "pairs", "overlap")
 OPTIONAL_KEYS = ("angle_deg", "image_sizes", "scale_ratio")
-_LOCAL_HEADER = 30  # bytes of a zip member's header before its name
+PAIR_INFOS = "pair_infos"
+LONGEST_PATH = 4096
+"""Characters: an array of texts gives each of them the room of the longest."""
 
 
 @dataclass(frozen=True)
@@ -116,25 +117,26 @@ def read_index(path: str | Path) -> SceneIndex:
     """Read one index file of either form.
 
     Raises:
-        S2LDError: the file is missing, damaged, of neither form, without a pair, inconsistent, or asks to import
-            anything but numpy arrays.
+        S2LDError: the file is missing, damaged, of neither form, without a pair, inconsistent, asks to import anything
+            but numpy arrays, or would take far more memory than its size tells.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
             is_zip = file.read(2) == b"PK"
-        content = _read_zip(path) if is_zip else safe_load(path.read_bytes(), str(path))
+        names = (*PLAIN_KEYS, *OPTIONAL_KEYS, PAIR_INFOS)
+        content = read_npz(path, names, objects=True) if is_zip else safe_load(path.read_bytes(), str(path))
     except OSError as error:
         raise S2LDError(f"{path}: cannot read this index ({error.strerror}); check the path") from error
     if not isinstance(content, Mapping):
         raise S2LDError(f"{path}: an index is a dict of arrays, not a {type(content).__name__}; is this an index file?")
-    is_historical = "pair_infos" in content
+    is_historical = PAIR_INFOS in content
     try:
         index = (_historical if is_historical else _plain)(path.stem, content)
     except KeyError as error:
         raise S2LDError(f"{path}: this index has no {error}; it needs {', '.join(PLAIN_KEYS)} or pair_infos") from error
-    except (TypeError, ValueError, IndexError) as error:
-        raise S2LDError(f"{path}: not a valid index: {' '.join(str(error).split())}; write it anew") from error
+    except (TypeError, ValueError, IndexError, ArithmeticError, AttributeError, MemoryError) as error:
+        raise S2LDError(f"{path}: not a valid index: {one_line(error)}; write it anew") from error
     if is_zip and not is_historical:  # set past the constructor, so that no altered copy claims to be the file
         object.__setattr__(index, "mapped_from", str(path.resolve()))
     return index
@@ -148,12 +150,7 @@ def index_files(folder: str | Path, scenes: str | Path = "") -> list[Path]:
     """
     folder = Path(folder)
     if scenes:
-        try:
-            lines = Path(scenes).read_text().split()
-        except OSError as error:
-            raise S2LDError(f"{scenes}: cannot read this list of scenes ({error.strerror}); check the path") from error
-        except UnicodeDecodeError as error:
-            raise S2LDError(f"{scenes}: not a text file; a list of scenes has one name a line") from error
+        lines = read_text(scenes, "list of scenes", "give a text file with one name a line").split()
         paths = [folder / (line if line.endswith(".npz") else f"{line}.npz") for line in lines]
     else:
         paths = sorted(folder.glob("*.npz"))
@@ -185,44 +182,12 @@ def narrow(values: NDArray[np.integer[Any]], limit: int) -> NDArray[np.integer[A
     return values.astype(np.min_scalar_type(max(limit - 1, 0)), copy=False)
 
 
-def _read_zip(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        mapped = np.memmap(path, np.uint8, "r")
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            return {m.filename.removesuffix(".npy"): _read_member(archive, m, mapped, path) for m in members}
-    except (zipfile.BadZipFile, ValueError, TypeError, EOFError, RuntimeError, MemoryError, struct.error) as error:
-        if isinstance(error, S2LDError):
-            raise
-        raise S2LDError(f"{path}: a damaged .npz file ({' '.join(str(error).split())}); fetch it again") from error
-
-
-def _read_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, mapped: NDArray[np.uint8], path: Path
-) -> NDArray[Any]:
-    """Return a member as a view of the mapped file; what is compressed or made of objects is read into memory."""
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(file)
-        if dtype.hasobject:
-            return np.asarray(safe_load(file.read(), str(path)), dtype=object).reshape(shape)
-        if member.compress_type != zipfile.ZIP_STORED:
-            file.seek(0)
-            return np.lib.format.read_array(file, allow_pickle=False)
-        offset = file.tell()
-    name, extra = struct.unpack_from("<HH", mapped.data, member.header_offset + 26)
-    start = member.header_offset + _LOCAL_HEADER + name + extra
-    data = mapped[start : start + member.file_size]
-    if zlib.crc32(data.data) != member.CRC:
-        raise ValueError(f"{member.filename} has another checksum than was written")
-    return np.ndarray(shape, dtype, data, offset, order="F" if fortran else "C")
-
-
 def _historical(name: str, content: Mapping[str, Any]) -> SceneIndex:
-    infos = list(content["pair_infos"])
-    pairs = np.array([info[0] for info in infos], np.int64).reshape(-1, 2)
-    overlap = np.array([info[1] for info in infos], np.float32)
+    infos = list(content[PAIR_INFOS])
+    pairs = np.array([(int(i), int(j)) for (i, j), *_ in infos], np.int64).reshape(-1, 2)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        overlap = np.array([float(info[1]) for info in infos], np.float32)
+    _check_finite(overlap=overlap)
     images: list[Sequence[Any]] = [content[key] for key in IMAGE_KEYS]
     _check_counts(images, pairs, overlap)
     # the historical form keeps a slot for every image of the scene, None where a filter has dropped it
@@ -230,12 +195,12 @@ def _historical(name: str, content: Mapping[str, Any]) -> SceneIndex:
     paths, depths, intrinsics, poses = ([values[i] for i in used] for values in images)
     if any(value is None for values in (paths, intrinsics, poses) for value in values):
         raise ValueError("a pair names an image without path, intrinsics or pose")
-    names = np.array([str(path) for path in paths])
+    names = np.array([_text(path) for path in paths])
     cameras = _cameras(intrinsics)
     return SceneIndex(
         name,
         names,
-        np.array(["" if path is None else str(path) for path in depths]),
+        np.array(["" if path is None else _text(path) for path in depths]),
         cameras,
         _matrices(poses, 4),
         narrow(flat.reshape(-1, 2), len(used)),
@@ -246,10 +211,8 @@ def _historical(name: str, content: Mapping[str, Any]) -> SceneIndex:
 
 
 def _plain(name: str, content: Mapping[str, Any]) -> SceneIndex:
-    paths, depths = (np.asarray(content[key]) for key in IMAGE_KEYS[:2])
+    paths, depths = (_texts(np.asarray(content[key])) for key in IMAGE_KEYS[:2])
     pairs, overlap = np.asarray(content["pairs"]), np.asarray(content["overlap"])
-    if any(texts.dtype.kind != "U" for texts in (paths, depths)):
-        raise ValueError("image_paths and depth_paths must be texts")
     if pairs.dtype.kind not in "iu" or pairs.shape[1:] != (2,):
         raise ValueError("pairs must be whole numbers of shape (m, 2)")
     _check_counts([paths, depths, content["intrinsics"], content["poses"]], pairs, overlap)
@@ -259,6 +222,7 @@ def _plain(name: str, content: Mapping[str, Any]) -> SceneIndex:
             raise ValueError(f"{key} does not belong to its {len(pairs)} pairs")
     if any(values is not None and values.dtype.kind != "f" for values in (overlap, angle, scale)):
         raise ValueError("overlap, angle_deg and scale_ratio must be floating point numbers")
+    _check_finite(overlap=overlap, angle_deg=angle, scale_ratio=scale)
     cameras = _cameras(content["intrinsics"])
     sizes = np.asarray(content["image_sizes"]) if "image_sizes" in content else _sizes_of(paths, cameras)
     if sizes is not None and (sizes.shape != (len(paths), 2) or sizes.dtype.kind not in "iu" or (sizes < 1).any()):
@@ -279,6 +243,30 @@ def _check_counts(images: Sequence[Any], pairs: NDArray[Any], overlap: NDArray[A
         raise ValueError(f"a pair names an image outside of 0 to {count - 1}")
 
 
+def _check_finite(**arrays: NDArray[Any] | None) -> None:
+    for name, values in arrays.items():
+        if values is not None and not np.isfinite(values).all():
+            pair = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise ValueError(f"{name} of pair {pair} is {values[pair]}")
+
+
+def _text(path: Any) -> str:
+    """Return a path as text; programs of other times have left bytes."""
+    text = os.fsdecode(path) if isinstance(path, bytes) else path
+    if not isinstance(text, str) or len(text) > LONGEST_PATH or "\0" in text:
+        raise ValueError(f"image_paths and depth_paths must be texts of at most {LONGEST_PATH} characters")
+    return str(text)
+
+
+def _texts(paths: NDArray[Any]) -> NDArray[np.str_]:
+    """Return an array of paths, of texts or bytes, as texts; those of texts stay where they are."""
+    if paths.dtype.kind == "S" and paths.ndim == 1:
+        return np.array([_text(path) for path in paths])
+    if paths.dtype.kind != "U" or paths.ndim != 1:
+        raise ValueError("image_paths and depth_paths must be texts")
+    return paths
+
+
 def _cameras(values: Any) -> NDArray[np.float64]:
     cameras = _matrices(values, 3)
     if (cameras[:, [0, 1], [0, 1]] <= 0).any():
@@ -287,10 +275,21 @@ def _cameras(values: Any) -> NDArray[np.float64]:
 
 
 def _matrices(values: Any, side: int) -> NDArray[np.float64]:
-    matrices = values if isinstance(values, np.ndarray) else [np.asarray(value, np.float64) for value in values]
-    if any(matrix.shape != (side, side) for matrix in matrices) or not np.isfinite(matrices).all():
+    if not isinstance(values, np.ndarray) or values.dtype == object:
+        values = np.array([_matrix(value, side) for value in values])
+    if values.dtype.kind not in "iuf":
+        raise ValueError("intrinsics and poses must be numbers")
+    matrices = np.asarray(values, np.float64)
+    if matrices.shape[1:] != (side, side) or not np.isfinite(matrices).all():
         raise ValueError(f"intrinsics and poses must be finite {side} x {side} matrices")
-    return np.asarray(matrices, np.float64)
+    return matrices
+
+
+def _matrix(value: Any, side: int) -> NDArray[np.float64]:
+    matrix = np.asarray(value)
+    if matrix.shape != (side, side) or matrix.dtype.kind not in "iuf":
+        raise ValueError(f"intrinsics and poses must be finite {side} x {side} matrices")
+    return matrix.astype(np.float64)
 
 
 def _sizes_of(paths: NDArray[np.str_], cameras: NDArray[np.float64]) -> NDArray[np.uint32] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s2ld.errors import S2LDError
+from s2ld.files import read_text
 
 
 def read_pair_list(path: Path) -> list[tuple[int, list[str]]]:
@@ -15,11 +15,7 @@ def read_pair_list(path: Path) -> list[tuple[int, list[str]]]:
     Raises:
         S2LDError: the file cannot be read as text.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise S2LDError(f"{path}: cannot read this list of pairs ({reason})") from error
+    lines = read_text(path, "list of pairs", "give a text file with two names a line").splitlines()
     used = [
         (number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")
     ]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2ld.errors import S2LDError
+from s2ld.data.index.pickle_bounds import check_bounds
+from s2ld.errors import S2LDError, one_line
 
 DTYPE_KINDS = "biufcSUO"
 """Kinds of dtype that are admitted: numbers, truth values, text and objects (themselves checked)."""
@@ -29,16 +30,19 @@ def safe_load(data: bytes, origin: str) -> Any:
     """Unpickle `data`; `origin` is named in errors.
 
     Raises:
-        S2LDError: the pickle is damaged, or asks to import anything but what numpy arrays are made of (it is named).
+        S2LDError: the pickle is damaged, asks to import anything but what numpy arrays are made of (it is named), or
+            for far more memory than it has bytes.
     """
     try:
+        check_bounds(data)
         return _Unpickler(io.BytesIO(data)).load()
     except ForbiddenGlobalError as error:
         raise S2LDError(
-            f"{origin}: refused: this pickle asks for {error}, which no table of arrays needs; do not trust this file"
+            f"{origin}: refused: this pickle asks for {one_line(error)}, which no table of arrays needs; "
+            "do not trust this file"
         ) from error
     except Exception as error:  # whatever damaged or invented bytes may lead the machine into
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = one_line(error) or type(error).__name__
         raise S2LDError(f"{origin}: not a pickle of numpy arrays ({message}); fetch the file again") from error
 
 

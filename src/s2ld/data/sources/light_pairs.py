@@ -24,6 +24,7 @@ from s2ld.data.sample import PairSample
 from s2ld.data.sources.wall_views import Wall, draw_wall_cameras, see_wall
 from s2ld.data.teacher import TeacherFile
 from s2ld.errors import S2LDError
+from s2ld.files import portable_name, read_text
 
 CACHED_PHOTOS = 400  # about 0.3 GB a loader process
 BLANK_WINDOW = 15  # photograph px: side of the square that must be without texture around a blank pixel
@@ -145,11 +146,10 @@ def read_places(path: Path) -> list[Place]:
     Raises:
         S2LDError: it is missing, is not JSON or of another form.
     """
+    text = read_text(path, "list of groups", "set DATA.LIGHT.ROOT")
     try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise S2LDError(f"{path}: cannot read these groups ({error.strerror}); set DATA.LIGHT.ROOT") from error
-    except ValueError as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise S2LDError(f"{path}: not JSON ({error}); write it anew") from error
     if not isinstance(content, dict) or not all(isinstance(places, dict) for places in content.values()):
         raise S2LDError(f"{path}: must hold {{set: {{place: [file, file, ...]}}}}; write it anew")
@@ -163,7 +163,7 @@ def read_places(path: Path) -> list[Place]:
 def _place(path: Path, name: str, folder: str, files: Any) -> Place:
     if not isinstance(files, list) or len(files) < 2 or not all(isinstance(file, str) for file in files):
         raise S2LDError(f"{path}: {name} must list at least two files; correct it")
-    return Place(name, tuple(path.parent / folder / file for file in files))
+    return Place(name, tuple(path.parent / folder / portable_name(file, str(path)) for file in files))
 
 
 def divide(places: Sequence[Place], every: int, names: Sequence[str]) -> tuple[list[Place], list[Place]]:

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -26,8 +25,10 @@ import torch
 from numpy.typing import NDArray
 
 from s2ld.config import CN
+from s2ld.data.images.image_files import read_pixels
 from s2ld.data.images.reading import find_image, read_image, resize
-from s2ld.data.index.matrices import Array, is_intrinsics, is_rotation, read_matrix
+from s2ld.data.index.matrices import Array, is_intrinsics, is_rigid, read_matrix
+from s2ld.data.index.npz import read_npz
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import rescale_intrinsics
@@ -113,14 +114,12 @@ class ScanNetPairs:
 def _read_arrays(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
     """Read arrays of an .npz that holds plain arrays; nothing is unpickled."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return [np.asarray(file[name]) for name in names]
+        arrays = read_npz(path, names)
+        return [arrays[name] for name in names]
     except OSError as error:
         raise S2LDError(f"{path}: cannot read this file ({error.strerror}); set DATA.SCANNET.INDEX") from error
     except KeyError as error:
         raise S2LDError(f"{path}: no array {error.args[0]}; it belongs to other pairs, fetch it again") from error
-    except (ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
-        raise S2LDError(f"{path}: not an .npz of plain arrays (pickles are not read); fetch this file again") from error
 
 
 def _names(path: Path) -> list[tuple[str, tuple[str, str]]]:
@@ -144,14 +143,17 @@ def _read_pose(path: Path) -> Array | None:
     pose = read_matrix(path, 4)
     if not np.isfinite(pose).all():
         return None
-    if not is_rotation(pose[:3, :3]):
+    if not is_rigid(pose):
         raise S2LDError(f"{path}: not a rigid motion [[R, t], [0, 0, 0, 1]]; fetch this file again")
     return pose
 
 
 def _read_depth(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
     """Read depth, (H, W) metres, of the pixel of its frame that the centre of each resized pixel falls on."""
-    depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    try:
+        depth = read_pixels(path, grey=True, upright=False)
+    except S2LDError:
+        depth = None
     if depth is None or depth.dtype != np.uint16 or depth.shape != DEPTH_FRAME[::-1]:
         what = f"{DEPTH_FRAME[0]} x {DEPTH_FRAME[1]} px of 16 bits"
         raise S2LDError(f"{path}: no depth map of {what} here; fetch it, or set DATA.SCANNET.DEPTH False")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from s2ld.data.synthetic.draw import draw_scene
 from s2ld.data.synthetic.render import Atlas, Rendered, render_views
 from s2ld.data.synthetic.scene import Array, Camera, Scene
 from s2ld.errors import S2LDError
+from s2ld.hdf5 import new_hdf5
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _write_scene(root: Path, name: str, scene: Scene, cameras: list[Camera], con
 
 def _write_view(view: Rendered, image: Path, depth: Path) -> None:
     write_image(view.image[0].cpu().numpy(), image)
-    with h5py.File(depth, "w") as file:
+    with new_hdf5(depth) as file:
         file.create_dataset("depth", data=view.depth[0].cpu().numpy(), compression="gzip")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
 from s2ld.evaluation.predictions.journal import Journal, read_title
-from s2ld.files import whole_file
+from s2ld.hdf5 import find, has, new_hdf5, read_array, read_hdf5
 from s2ld.types import FloatArray
 
 CACHE_NAME = "predictions.h5"
@@ -29,6 +28,7 @@ JOURNAL_SUFFIX = ".partial"
 """After the name of a cache, that of its journal."""
 MOST_CHANGES = 8  # that are named when a cache is made anew
 HEADER = "header"
+REMEDY = "a cache of predictions must be whole: delete it and predict again"
 ARRAYS = ("points0", "points1", "confidence", "score", "K0", "K1", "scale0", "scale1", "T_0to1")
 TRUTH_ARRAYS = ("warped0", "known", "valid", "keypoint_distance")
 
@@ -141,39 +141,32 @@ def complete_cache(path: str | Path, header: CacheHeader, predict: Callable[[int
     return True
 
 
-def write_cache(path: str | Path, header: CacheHeader, predictions: Iterable[PairPrediction], size: int = 0) -> None:
+def write_cache(
+    path: str | Path, header: CacheHeader, predictions: Iterable[PairPrediction], size: int | None = None
+) -> None:
     """Write a cache, whole or not at all; `predictions` are consumed one by one.
 
     Args:
         path: of the cache.
         header: what the predictions depend on.
         predictions: as many as the header says.
-        size: bytes for which there must be room, where that is known; HDF5 says unclearly when a disk is full.
+        size: see `new_hdf5`.
 
     Raises:
         S2LDError: it cannot be written.
     """
-    with whole_file(path) as part:
-        if size and hasattr(os, "posix_fallocate"):
-            with part.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
-        try:
-            with h5py.File(part, "w") as file:
-                file.attrs[HEADER] = json.dumps(asdict(header))
-                for number, prediction in enumerate(predictions):
-                    _write_pair(file.create_group(_group_name(number)), prediction)
-        except RuntimeError as error:  # what HDF5 says of a full disk when it closes the file
-            raise OSError(" ".join(str(error).split())) from error
-        with part.open("rb") as whole:
-            os.fsync(whole.fileno())  # before it takes the place of what is there
+    with new_hdf5(path, size) as file:
+        file.attrs[HEADER] = json.dumps(asdict(header))
+        for number, prediction in enumerate(predictions):
+            _write_pair(file.create_group(_group_name(number)), prediction)
 
 
 def read_header(path: str | Path) -> CacheHeader | None:
     """Return the header of a cache, None where there is no cache of this form."""
     try:
-        with h5py.File(path) as file:
+        with read_hdf5(path, REMEDY) as file:
             return _parse_header(file.attrs[HEADER])
-    except (OSError, KeyError):
+    except S2LDError:
         return None
 
 
@@ -191,15 +184,9 @@ def read_cache(path: str | Path, indices: Sequence[int] | None = None) -> Iterat
     Raises:
         S2LDError: there is no cache, or it is damaged.
     """
-    try:
-        with h5py.File(path) as file:
-            for name in sorted(file) if indices is None else map(_group_name, indices):
-                yield _read_pair(file[name])
-    except (OSError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise S2LDError(
-            f"{path}: not a readable cache of predictions ({reason}); delete it and predict again"
-        ) from error
+    with read_hdf5(path, REMEDY) as file:
+        for name in sorted(file) if indices is None else map(_group_name, indices):
+            yield _read_pair(find(file, name))
 
 
 def _shortened(texts: Sequence[str]) -> str:
@@ -276,12 +263,12 @@ def _write_pair(group: Any, prediction: PairPrediction) -> None:
 
 def _read_pair(group: Any) -> PairPrediction:
     truth = None
-    if "truth" in group:
-        truth = PairTruth(**{key: group[f"truth/{key}"][()] for key in TRUTH_ARRAYS})
+    if has(group, "truth"):
+        truth = PairTruth(**{key: read_array(group, f"truth/{key}") for key in TRUTH_ARRAYS})
     name0, name1 = (str(name) for name in group.attrs["names"])
     (width0, height0), (width1, height1) = group.attrs["sizes"].tolist()
-    arrays = {key: group[key][()] for key in ARRAYS}
-    homography = group["homography"][()] if "homography" in group else None
+    arrays = {key: read_array(group, key) for key in ARRAYS}
+    homography = read_array(group, "homography") if has(group, "homography") else None
     sizes = ((width0, height0), (width1, height1))
     source = str(group.attrs.get("source", ""))
     return PairPrediction((name0, name1), sizes, **arrays, truth=truth, homography=homography, source=source)

@@ -63,7 +63,7 @@ class Journal:
         except OSError as error:
             kept = max(0, len(self))
             raise S2LDError(
-                f"{self.path}: cannot write more than the {kept} pairs that it holds ({error.strerror}); "
+                f"{self.path}: cannot write more than the {kept} records that it holds ({error.strerror}); "
                 "make room and run the same command, which goes on from there"
             ) from error
         self._number += 1

@@ -13,8 +13,8 @@ Names are those of the data source; in HDF5 files the file name alone will do.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -24,9 +24,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from s2ld.data.index.npz import read_npz
 from s2ld.errors import S2LDError
+from s2ld.hdf5 import find, has, read_array, read_hdf5
 
 Arrays = Mapping[str, NDArray[Any]]
+ARRAYS = ("points0", "points1", "confidence", "keypoints0", "keypoints1", "matches", "match_confidence")
+"""Names of arrays that a record may have."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,9 @@ class NpzFolder:
         """See `RecordFiles`."""
         path = self._folder / place
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            reason = "it holds pickled objects" if "allow_pickle" in str(error) else " ".join(str(error).split())
-            raise S2LDError(f"{path}: not an .npz of plain arrays ({reason}); write it anew") from error
+            arrays = read_npz(path, ARRAYS)
+        except OSError as error:
+            raise S2LDError(f"{path}: cannot read these matches ({error.strerror}); check the path") from error
         return parse_record(arrays, str(path))
 
 
@@ -119,7 +121,7 @@ class PairGroups:
     def find(self, name0: str, name1: str) -> str | None:
         """See `RecordFiles`."""
         with _open(self._path) as file:
-            return next((place for place in _pair_places(name0, name1) if place in file), None)
+            return next((place for place in _pair_places(name0, name1) if has(file, place)), None)
 
     def read(self, place: str, name0: str, name1: str) -> Record:
         """See `RecordFiles`."""
@@ -128,8 +130,9 @@ class PairGroups:
     def arrays(self, place: str) -> Arrays:
         """Return the data sets of a group."""
         with _open(self._path) as file:
-            items = file[place].items() if isinstance(file[place], h5py.Group) else ()
-            return {key: np.asarray(item[()]) for key, item in items if isinstance(item, h5py.Dataset)}
+            group = find(file, place)
+            keys = list(group) if isinstance(group, h5py.Group) else []
+            return {key: read_array(group, key) for key in keys if isinstance(find(group, key), h5py.Dataset)}
 
 
 class HlocFiles:
@@ -162,8 +165,8 @@ class HlocFiles:
 
     def _keypoints(self, file: Any, name: str) -> NDArray[Any]:
         for place in (name, PurePosixPath(name).name):
-            if f"{place}/keypoints" in file:
-                return np.asarray(file[f"{place}/keypoints"][()])
+            if has(file, f"{place}/keypoints"):
+                return read_array(file, f"{place}/keypoints")
         raise S2LDError(f"{self._features}: no keypoints of {name}; give hloc's features of the same images")
 
 
@@ -186,8 +189,8 @@ def parse_record(arrays: Arrays, origin: str) -> Record:
         confidence = confidence[rows] if confidence.shape == partner.shape else np.zeros((0, 1))
     else:
         raise S2LDError(
-            f"{origin}: holds {', '.join(sorted(arrays)) or 'no arrays'}; it needs points0 and points1, or keypoints0, "
-            "keypoints1 and matches"
+            f"{origin}: holds {', '.join(sorted(arrays)) or 'no array of a known name'}; it needs points0 and points1, "
+            "or keypoints0, keypoints1 and matches"
         )
     values = _numbers(confidence, origin)
     if len(points0) != len(points1) or values.shape != (len(points0),):
@@ -221,8 +224,5 @@ def _pair_places(name0: str, name1: str) -> list[str]:
     return [separator.join(pair) for pair, separator in product(pairs, "/_")]
 
 
-def _open(path: Path) -> Any:
-    try:
-        return h5py.File(path)
-    except OSError as error:
-        raise S2LDError(f"{path}: not a readable HDF5 file ({' '.join(str(error).split())}); check the path") from error
+def _open(path: Path) -> AbstractContextManager[h5py.File]:
+    return read_hdf5(path, "check the path, or write it anew")

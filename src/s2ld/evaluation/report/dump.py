@@ -30,6 +30,7 @@ from s2ld.evaluation.report.files import (
     draw_pose_curves,
 )
 from s2ld.evaluation.report.pictures import draw_pair
+from s2ld.files import read_text
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def read_dump(folder: str | Path) -> Dump:
     if header is None:
         raise S2LDError(f"{folder}: no dump of test.py here ({CACHE_NAME}); make one with test.py ... --dump {folder}")
     try:
-        content = json.loads((folder / RESULTS_NAME).read_text())
+        content = json.loads(read_text(folder / RESULTS_NAME, "result", "run test.py again"))
         protocol = EvaluationProtocol.of(content["protocol"])
         numbers = {name: math.nan if value is None else float(value) for name, value in content["scores"].items()}
         rows = _read_rows(folder / ROWS_NAME)
@@ -132,8 +133,7 @@ def read_dump(folder: str | Path) -> Dump:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(read_text(path, "table", "run test.py again").splitlines()))
 
 
 def _column(rows: Sequence[dict[str, str]], name: str) -> list[float]:

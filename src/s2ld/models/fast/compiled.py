@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from s2ld.errors import S2LDError
 from s2ld.models.network import S2LD
 from s2ld.types import EncodedPair, ImageBatch
 
+_COMPILED = ("extract", "encode_pair", "encode")
 NEEDS = "compiling needs a C++ compiler (g++) and Python's header files (python3-dev)"
 
 
@@ -41,3 +44,11 @@ def compile_encoder(network: S2LD, size: tuple[int, int], device: torch.device) 
         raise S2LDError(
             f"the network cannot be compiled here ({reason}); {NEEDS}, or leave out fast (--fast)"
         ) from error
+
+
+def without_compiled(network: S2LD) -> S2LD:
+    """Return a network with the same weights, not copied, and with its own methods instead of compiled ones."""
+    plain = copy.copy(network)
+    for name in _COMPILED:
+        plain.__dict__.pop(name, None)
+    return plain

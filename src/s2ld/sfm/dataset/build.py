@@ -6,13 +6,13 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from s2ld.data.images.reading import PHOTO_SUFFIXES
+from s2ld.data.images.photo_folders import list_photos
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder, whole_file
 from s2ld.sfm.dataset.scene import INDEX, SceneInput, SceneResult, Work, index_file, make_scene
@@ -27,6 +27,7 @@ WORK = "work"
 """Folder below a data set of what it was made from: working copies, COLMAP's databases and models. It may be deleted
 once all is done; a later run then begins anew."""
 _STATE = "state.json"
+_READ = "as the model saw them"  # how the images of a model are read: data sets of another way are made anew
 LEAST_STRETCH, MOST_STRETCH = 0.5, 1.15
 """Of `corner_stretch`: fisheye lenses reach 0.6, and no lens is far above 1. A small model may end outside."""
 
@@ -50,23 +51,25 @@ class Built:
     """Scene or photograph (with its scene's folder), and the reason."""
 
 
-def find_sets(photos: Path, one_scene: bool) -> list[PhotoSet]:
+def find_sets(photos: Path, one_scene: bool, model: Path | None = None) -> list[PhotoSet]:
     """Return the scenes of a folder.
 
     A folder that holds images itself is one scene, with all folders below it; else each folder in it that has images,
-    however deep, is one. `one_scene` makes it one in any case.
+    however deep, is one. `one_scene` makes it one in any case, and so does a model that is not a folder with a model
+    for each: its images may lie in a folder for each camera.
 
     Raises:
         S2LDError: there is no such folder, or no image in it.
     """
     if not photos.is_dir():
         raise S2LDError(f"{photos}: no such folder; give one with photographs")
-    if one_scene or any(_is_photo(path) for path in photos.iterdir()):
-        found = [photos]
-    else:
-        found = [path for path in sorted(photos.iterdir()) if path.is_dir() and next(_photo_files(path), None)]
-    if not found or next(_photo_files(photos), None) is None:
-        raise S2LDError(f"{photos}: no image in this folder ({' '.join(sorted(PHOTO_SUFFIXES))})")
+    listing = list_photos(photos)
+    if not listing.photos:
+        raise listing.nothing()
+    together = one_scene or bool(list_photos(photos, deeper=False).photos)
+    found = [photos] if together else _folders_with_pictures(photos)
+    if len(found) > 1 and model is not None and _has_model(model):
+        found = found if all(_has_model(model / path.name) for path in found) else [photos]
     names: list[str] = []
     for path in found:
         whole = path.resolve()
@@ -169,7 +172,8 @@ class _Set:
         return self._scenes(folders, images, titles, reason="not registered: too few matches with others")
 
     def _from_model(self, path: Path) -> list[SceneInput]:
-        names = [file.relative_to(self._set.folder).as_posix() for file in _photo_files(self._set.folder)]
+        photos = list_photos(self._set.folder).photos
+        names = [file.relative_to(self._set.folder).as_posix() for file in photos]
         try:
             folders = find_models(path)
         except S2LDError as error:
@@ -224,12 +228,12 @@ class _Set:
 
     def _key(self) -> str:
         """Return what changes with the photographs, the model, or a setting that cameras depend on."""
-        files = [(path, self._set.folder) for path in _photo_files(self._set.folder)]
+        files = [(path, self._set.folder) for path in list_photos(self._set.folder).photos]
         if self._model is not None:
             model = self._model
             files += [(path, model) for path in sorted(model.rglob("*")) if path.suffix in (".bin", ".txt")]
         config = self._work.config
-        settings = [config.SEED, config.MAX_SIDE, config.MIN_IMAGES, config.SFM.dump(), self._model is None]
+        settings = [config.SEED, config.MAX_SIDE, config.MIN_IMAGES, config.SFM.dump(), self._model is None or _READ]
         total = hashlib.sha256(repr(settings).encode())
         for path, base in files:
             status = path.stat()
@@ -274,6 +278,13 @@ def corner_stretch(model: ColmapModel) -> float:
     return max(factors, key=lambda factor: abs(factor - 1))
 
 
+def _has_model(path: Path) -> bool:
+    try:
+        return bool(find_models(path))
+    except S2LDError:
+        return False
+
+
 def _dense_maps(folder: Path, model: ColmapModel) -> Path | None:
     """Return COLMAP's dense maps beside a model, ``sparse`` and ``stereo`` of one workspace, whose images are flat."""
     if any(camera.model not in ("PINHOLE", "SIMPLE_PINHOLE") for camera in model.cameras.values()):
@@ -287,9 +298,15 @@ def _scene_from(values: dict[str, Any]) -> SceneResult:
     return SceneResult(**{**values, "size": tuple(values["size"]), "rejected": rejected})
 
 
-def _photo_files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if _is_photo(path))
-
-
-def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
+def _folders_with_pictures(photos: Path) -> list[Path]:
+    """Return the folders in a folder that have pictures, read or not, by name; each once, whatever links to it."""
+    found: dict[Path, Path] = {}
+    here = photos.resolve()
+    for path in sorted((path for path in photos.iterdir() if path.is_dir()), key=Path.is_symlink):
+        target = path.resolve()
+        if target in found or here.is_relative_to(target):
+            continue
+        listing = list_photos(path)
+        if listing.photos or listing.others:
+            found[target] = path
+    return sorted(found.values())

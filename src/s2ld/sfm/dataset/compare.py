@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from s2ld.data.images.photo_files import depth_map
 from s2ld.data.index.files import SceneIndex, read_index
 from s2ld.errors import S2LDError
 
@@ -117,7 +117,7 @@ def _depth_differences(
 ) -> tuple[Array, int]:
     """Return the relative differences where both know the depth, and the number of points that the reference knows."""
     own, theirs = (
-        _read_depth(path.resolve().parents[1] / str(index.depth_paths[row]))
+        depth_map(path.resolve().parents[1] / str(index.depth_paths[row]))
         for path, index, row in ((scene, one, i), (reference, other, j))
     )
     y, x = np.meshgrid(np.arange(0, theirs.shape[0], GRID), np.arange(0, theirs.shape[1], GRID), indexing="ij")
@@ -134,14 +134,6 @@ def _depth_differences(
     found, expected = own[row, column].astype(np.float64), mine[inside, 2]
     both = found > 0
     return np.abs(found[both] / expected[both] - 1), len(z)
-
-
-def _read_depth(path: Path) -> NDArray[np.float32]:
-    try:
-        with h5py.File(path) as file:
-            return np.asarray(file["depth"], np.float32)
-    except (OSError, KeyError) as error:
-        raise S2LDError(f"{path}: not an HDF5 file with a data set 'depth'; is the data set complete?") from error
 
 
 def _stem(path: object) -> str:

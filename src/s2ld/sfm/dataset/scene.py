@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from yacs.config import CfgNode as CN
 
+from s2ld.data.images.photo_files import depth_map
 from s2ld.data.images.reading import write_image
 from s2ld.data.index.files import SceneIndex, write_index
 from s2ld.data.index.overlap import measure_pairs
@@ -104,7 +104,7 @@ def make_scene(scene: SceneInput, work: Work, scratch: Path) -> SceneResult:
             f"its {len(flat.model)} images know the depth of {known:.1%} of their pixels (median), and "
             f"{config.DEPTH.LEAST_KNOWN:.1%} are needed; take photographs from more places, or lower DEPTH.LEAST_KNOWN"
         )
-    depths = [_read_depth(report.path) for report in reports]
+    depths = [depth_map(report.path) for report in reports]
     index = _index(scene.name, flat, depths, work)
     images = [folder / "images" / name for name in flat.model.names]
     write_image(depth_montage(images, depths), folder / PICTURE)
@@ -137,11 +137,6 @@ def _rescale_maps(maps: Path, flat: Undistorted, folder: Path) -> list[tuple[str
             continue
         write_map(path, depth * np.float32(flat.scale))
     return damaged
-
-
-def _read_depth(path: Path) -> NDArray[np.float32]:
-    with h5py.File(path) as file:
-        return np.asarray(file["depth"], np.float32)
 
 
 def _index(name: str, flat: Undistorted, depths: Sequence[NDArray[np.float32]], work: Work) -> SceneIndex:

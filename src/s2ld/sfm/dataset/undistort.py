@@ -16,9 +16,12 @@ from tqdm import tqdm
 
 from s2ld.data.images.reading import UInt8Image, read_image, resize, write_image
 from s2ld.errors import S2LDError
+from s2ld.files import printable
+from s2ld.sfm.dataset.orientation import same_shape, upright_images
+from s2ld.sfm.mapping.camera_models import ColmapCamera, as_pycolmap
 from s2ld.sfm.mapping.colmap import load_pycolmap
 from s2ld.sfm.mapping.model import RejectedError, SparseModel
-from s2ld.sfm.mapping.read_model import ColmapCamera, ColmapImage, ColmapModel
+from s2ld.sfm.mapping.read_model import FARTHEST, ColmapImage, ColmapModel
 from s2ld.sfm.photos.copies import jpeg_names
 
 MEDIAN_DEPTH = 10.0
@@ -61,7 +64,7 @@ def undistort(
 
     Args:
         model: what COLMAP knows.
-        images: folder of its images, which are taken as they are stored, as COLMAP takes them: not turned by EXIF.
+        images: folder of its images, which are turned by EXIF where the model saw them so (`upright_images`).
         folder: where to write.
         max_side: longer side of the undistorted images, px; smaller ones stay as large as they are.
         jobs: threads.
@@ -75,14 +78,15 @@ def undistort(
     kept: list[tuple[ColmapImage, str, _Pinhole]] = []
     rejected: list[tuple[str, str]] = []
     names = jpeg_names([image.name for image in model.images])
+    upright = upright_images(model, images)
 
     def work(pair: tuple[ColmapImage, str]) -> _Pinhole | str:
         image, name = pair
         try:
             target = pinhole(model.cameras[image.camera])
-            pixels = read_image(images / image.name, upright=False)
+            pixels = read_image(images / image.name, upright=image.name in upright)
         except S2LDError as error:
-            return str(error).removeprefix(f"{images / image.name}: ")
+            return str(error).removeprefix(f"{printable(images / image.name)}: ")
         return _write(pixels, model.cameras[image.camera], target, folder / name) or target
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -95,7 +99,13 @@ def undistort(
                 kept.append((image, name, result))
     if not kept:
         raise RejectedError(f"{images}: none of the model's {len(names)} images can be used; {': '.join(rejected[0])}")
-    sparse = SparseModel(
+    sparse = _sparse(model, kept)
+    scale = MEDIAN_DEPTH / _median_depth(sparse)
+    return Undistorted(rescale(sparse, scale), [image.name for image, *_ in kept], scale, rejected)
+
+
+def _sparse(model: ColmapModel, kept: Sequence[tuple[ColmapImage, str, _Pinhole]]) -> SparseModel:
+    return SparseModel(
         [name for _, name, _ in kept],
         np.array([target.size for *_, target in kept], np.int64),
         np.stack([target.K for *_, target in kept]),
@@ -103,8 +113,6 @@ def undistort(
         model.points,
         [image.points for image, *_ in kept],
     )
-    scale = MEDIAN_DEPTH / _median_depth(sparse)
-    return Undistorted(rescale(sparse, scale), [image.name for image, *_ in kept], scale, rejected)
 
 
 def rescale(model: SparseModel, scale: float) -> SparseModel:
@@ -120,7 +128,7 @@ def _median_depth(model: SparseModel) -> float:
         model.points[seen] @ pose[2, :3] + pose[2, 3] for seen, pose in zip(model.visible, model.poses, strict=True)
     ]
     depths = np.concatenate(rows)
-    ahead = depths[depths > 0]
+    ahead = depths[depths > 1 / FARTHEST]
     if not len(ahead):
         raise RejectedError(
             f"{model.names[0]} and {len(model) - 1} others: no image has a point before it; is it a model?"
@@ -131,8 +139,8 @@ def _median_depth(model: SparseModel) -> float:
 def _write(pixels: UInt8Image, camera: ColmapCamera, target: _Pinhole, path: Path) -> str:
     """Write one undistorted image; return why it cannot be, "" where it is there."""
     height, width = pixels.shape[:2]
-    (w, h) = camera.size
-    if abs(width * h - height * w) > max(width, height, w, h):
+    if not same_shape((width, height), camera.size):
+        w, h = camera.size
         return f"{width} x {height} px, but its camera in the model has {w} x {h}: of another shape"
     if not path.exists():
         small = resize(pixels, target.source_size)[0]
@@ -145,11 +153,13 @@ def _pinhole(camera: ColmapCamera, max_side: int) -> _Pinhole:
     api = load_pycolmap()
     options = api.UndistortCameraOptions()
     options.max_image_size = max_side
-    given = api.Camera(model=camera.model, width=camera.size[0], height=camera.size[1], params=list(camera.params))
+    given = as_pycolmap(camera)
     try:
         flat = api.undistort_camera(options, given)
     except (ValueError, RuntimeError) as error:
-        raise S2LDError(f"a {camera.model} camera cannot be undistorted ({' '.join(str(error).split())})") from error
+        raise _refusal(camera, " ".join(str(error).split())) from error
+    if not (flat.width and flat.height and np.isfinite(flat.params).all()):
+        raise _refusal(camera, f"to {flat.width} x {flat.height} px")
     fx, fy, cx, cy = flat.params
     x, y = np.meshgrid((np.arange(flat.width) + 0.5 - cx) / fx, (np.arange(flat.height) + 0.5 - cy) / fy)
     rays = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3)
@@ -158,6 +168,14 @@ def _pinhole(camera: ColmapCamera, max_side: int) -> _Pinhole:
     factor = max(1.0, given.width / flat.width, given.height / flat.height)
     source_size = max(1, round(given.width / factor)), max(1, round(given.height / factor))
     scale = np.array(source_size) / np.array(camera.size)
-    sources = (np.asarray(points, np.float64) * scale - 0.5).reshape(flat.height, flat.width, 2).astype(np.float32)
+    with np.errstate(all="ignore"):
+        sources = (np.asarray(points, np.float64) * scale - 0.5).reshape(flat.height, flat.width, 2).astype(np.float32)
+    if not np.isfinite(sources).all():
+        raise _refusal(camera, "it does not tell where its pixels come from")
     K = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]], np.float64)
     return _Pinhole(K, (flat.width, flat.height), sources, source_size)
+
+
+def _refusal(camera: ColmapCamera, reason: str) -> S2LDError:
+    values = ", ".join(f"{value:g}" for value in camera.params)
+    return S2LDError(f"a {camera.model} camera of parameters {values} cannot be undistorted ({reason})")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
-from s2ld.files import whole_file
+from s2ld.files import read_file, whole_file
 
 KINDS = ("geometric", "photometric")
 """In the order in which they are looked for: the geometric ones agree over the images already."""
@@ -35,10 +35,7 @@ def read_map(path: Path) -> NDArray[np.float32]:
     Raises:
         S2LDError: it cannot be read, is no such file, has several channels, or has too few or too many bytes.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise S2LDError(f"{path}: cannot read this depth map ({error.strerror}); check the path") from error
+    content = read_file(path, "depth map", "check the path")
     header = _HEADER.match(content)
     if header is None:
         raise S2LDError(f"{path}: not a depth map of COLMAP (no W&H&C& at its beginning); run patch_match_stereo again")

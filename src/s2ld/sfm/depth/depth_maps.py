@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,8 +20,9 @@ from tqdm import tqdm
 from s2ld.data.images.photo_files import nearest
 from s2ld.data.images.reading import read_image, resize
 from s2ld.errors import S2LDError
-from s2ld.files import make_folder, whole_file
+from s2ld.files import make_folder
 from s2ld.geometry.camera import rescale_intrinsics
+from s2ld.hdf5 import has, new_hdf5, read_array, read_hdf5
 from s2ld.sfm.depth.colmap_maps import find_map, read_map
 from s2ld.sfm.depth.consistency import DepthView, count_agreeing, remove_speckles
 from s2ld.sfm.depth.options import SweepOptions
@@ -38,6 +38,8 @@ CACHED = 64
 """Images and maps that are kept in memory."""
 RAW = "raw_depths"
 """Folder of the maps that are not yet confirmed; it goes once all are."""
+
+REMEDY = "delete it and run the same command again"
 
 
 @dataclass(frozen=True)
@@ -267,8 +269,8 @@ class _Work:
 
     def _raw_map(self, image: int) -> tuple[DepthView, str, bool]:
         """Return the raw map, why it is empty, and whether it is confirmed already."""
-        with _LOCK, h5py.File(depth_file(self.raw, self.model.names[image])) as file:
-            depth = torch.from_numpy(np.asarray(file["depth"], np.float32))
+        with _LOCK, read_hdf5(depth_file(self.raw, self.model.names[image]), REMEDY) as file:
+            depth = torch.from_numpy(np.asarray(read_array(file, "depth"), np.float32))
             reason, confirmed = str(file.attrs["reason"]), bool(file.attrs["confirmed"])
         return DepthView(depth, *self._camera(image)), reason, confirmed
 
@@ -278,7 +280,7 @@ _LOCK = threading.Lock()
 
 
 def _write(path: Path, depth: NDArray[np.float32], attributes: dict[str, Any]) -> None:
-    with whole_file(path) as part, _LOCK, h5py.File(part, "w") as file:
+    with _LOCK, new_hdf5(path) as file:
         file.create_dataset("depth", data=depth, compression="gzip", compression_opts=4, shuffle=True)
         file.attrs.update(attributes)
 
@@ -286,10 +288,10 @@ def _write(path: Path, depth: NDArray[np.float32], attributes: dict[str, Any]) -
 def _read_attributes(path: Path, key: str) -> dict[str, Any] | None:
     """Return what was written beside a map, None where it is missing, damaged or of another key."""
     try:
-        with _LOCK, h5py.File(path) as file:
+        with _LOCK, read_hdf5(path, REMEDY) as file:
             attributes = dict(file.attrs)
-            return attributes if attributes.get("key") == key and "depth" in file else None
-    except OSError:
+            return attributes if attributes.get("key") == key and has(file, "depth") else None
+    except S2LDError:
         return None
 
 

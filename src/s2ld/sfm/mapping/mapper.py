@@ -42,8 +42,9 @@ def run_mapper(
     if not database.is_file():
         raise S2LDError(f"{database}: no such COLMAP database; match the photographs first")
     make_folder(output)
-    total = count_images(database)
     pycolmap.set_random_seed(seed)
+    with _failures(output):
+        total = count_images(database)
     with tqdm(total=total, desc="mapping", unit="image", disable=not progress) as bar, _failures(output):
         models = pycolmap.incremental_mapping(
             database,
@@ -61,6 +62,8 @@ def _failures(output: Path) -> Iterator[None]:
     """Turn what COLMAP raises, without a class of its own, into one line."""
     try:
         yield
+    except S2LDError:
+        raise
     except (RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         free = shutil.disk_usage(output).free >> 20

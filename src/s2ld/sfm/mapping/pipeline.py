@@ -17,10 +17,11 @@ from tqdm import tqdm
 from yacs.config import CfgNode as CN
 
 from s2ld.errors import S2LDError
-from s2ld.files import make_folder
+from s2ld.files import make_folder, whole_folder
 from s2ld.sfm.mapping.cameras import group_cameras
 from s2ld.sfm.mapping.colmap import load_pycolmap
 from s2ld.sfm.mapping.mapper import run_mapper
+from s2ld.sfm.mapping.write_model import write_model
 from s2ld.sfm.matching.colmap_database import refuse_full_disk, sift_bytes, verification_options, write_database
 from s2ld.sfm.matching.pairs import all_pairs
 from s2ld.sfm.matching.preselect import alike_pairs, by_scale, coarsest
@@ -128,13 +129,10 @@ class _Colmap:
         off it may end in a model whose focal length, distortion and shape are all wrong.
         """
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="mapping-") as scratch:
-            new = Path(scratch) / SPARSE
             models = self._best(Path(scratch))
-            make_folder(new)
+        with whole_folder(sparse) as new:
             for number, model in enumerate(models):
-                make_folder(new / str(number))
-                model.write_binary(new / str(number))
-            new.rename(sparse)
+                write_model(model, new / str(number))
 
     def _best(self, scratch: Path) -> list[Any]:
         cameras = self._open(lambda database: database.read_all_cameras())
@@ -208,6 +206,8 @@ def _failures(folder: Path) -> Iterator[None]:
     """Turn what COLMAP and SQLite throw into one line."""
     try:
         yield
+    except S2LDError:
+        raise
     except (RuntimeError, ValueError, IndexError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         free = shutil.disk_usage(folder).free >> 20

@@ -8,43 +8,22 @@ that count here, in which each image still has its own pose.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
+from s2ld.files import read_text
+from s2ld.sfm.mapping.camera_models import CAMERA_MODELS, ColmapCamera, later_name, parameter_count
 
-CAMERA_MODELS = {
-    "SIMPLE_PINHOLE": 3,
-    "PINHOLE": 4,
-    "SIMPLE_RADIAL": 4,
-    "RADIAL": 5,
-    "OPENCV": 8,
-    "OPENCV_FISHEYE": 8,
-    "FULL_OPENCV": 12,
-    "FOV": 5,
-    "SIMPLE_RADIAL_FISHEYE": 4,
-    "RADIAL_FISHEYE": 5,
-    "THIN_PRISM_FISHEYE": 12,
-}
-"""Parameters of each camera model; its place is its number in binary files."""
 PARTS = ("cameras", "images", "points3D")
-NO_POINT = -1  # uint64's largest, as int64: a feature without a point
-
-
-@dataclass(frozen=True)
-class ColmapCamera:
-    """A camera, pixel centres at halves as COLMAP counts."""
-
-    model: str
-    """One of `CAMERA_MODELS`."""
-    size: tuple[int, int]
-    """Width and height, px."""
-    params: tuple[float, ...]
+FARTHEST = 1e12
+"""Of a coordinate, in a model's unit: what is farther away is damaged."""
+NO_POINT = 2**64 - 1  # a feature without a point; -1 in text
 
 
 @dataclass(frozen=True)
@@ -69,6 +48,8 @@ class ColmapModel:
     """By name."""
     points: NDArray[np.float64]
     """(P, 3) in the world."""
+    colours: NDArray[np.uint8]
+    """(P, 3) RGB, all equal where the tool took none from the images."""
 
 
 def find_models(path: Path) -> list[Path]:
@@ -98,16 +79,39 @@ def read_model(folder: Path) -> ColmapModel:
     if not suffix:
         raise S2LDError(f"{folder}: no COLMAP model in this folder; it must hold {', '.join(PARTS)} as .bin or .txt")
     readers = _BINARY if suffix == ".bin" else _TEXT
-    parts: list[Any] = []
-    for part, reader in zip(PARTS, readers, strict=True):
-        path = folder / f"{part}{suffix}"
+    cameras, images, points = (
+        _read(folder / f"{part}{suffix}", reader) for part, reader in zip(PARTS, readers, strict=True)
+    )
+    return _join(folder, cameras, images, points)
+
+
+def check_written(folder: Path) -> None:
+    """Read the files of a binary model that has just been written.
+
+    Raises:
+        OSError: one cannot be read.
+        ValueError: one is not whole.
+    """
+    readers = {**dict(zip(PARTS, _BINARY, strict=True)), "rigs": _check_rigs, "frames": _check_frames}
+    for part, reader in readers.items():
+        path = folder / f"{part}.bin"
+        if part not in PARTS and not path.is_file():  # COLMAP before 3.12 has none
+            continue
         try:
-            parts.append(reader(path))
-        except OSError as error:
-            raise S2LDError(f"{path}: cannot read this file ({error.strerror}); is the model complete?") from error
-        except (ValueError, IndexError, KeyError, TypeError) as error:
-            raise S2LDError(f"{path}: damaged ({' '.join(str(error).split())}); export the model anew") from error
-    return _join(folder, parts[0], parts[1], parts[2])
+            reader(path)
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from error
+
+
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    try:
+        return reader(path)
+    except S2LDError:
+        raise
+    except OSError as error:
+        raise S2LDError(f"{path}: cannot read this file ({error.strerror}); is the model complete?") from error
+    except (ValueError, IndexError, KeyError, TypeError, ArithmeticError) as error:
+        raise S2LDError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); export the model anew") from error
 
 
 def _join(folder: Path, cameras: dict[int, ColmapCamera], images: list[_Image], points: _Points) -> ColmapModel:
@@ -116,8 +120,8 @@ def _join(folder: Path, cameras: dict[int, ColmapCamera], images: list[_Image], 
 
     if not images or not len(points.ids):
         refuse(f"a model of {len(images)} images and {len(points.ids)} points is of no use")
-    if not np.isfinite(points.xyz).all():
-        refuse("a point is not finite")
+    if not (np.abs(points.xyz) < FARTHEST).all():
+        refuse("a point is not finite, or too far away")
     if len(np.unique(points.ids)) != len(points.ids):
         refuse("a point is there twice")
     order = np.argsort(points.ids)
@@ -125,6 +129,8 @@ def _join(folder: Path, cameras: dict[int, ColmapCamera], images: list[_Image], 
     for image in sorted(images, key=lambda image: image.name):
         if image.camera not in cameras:
             refuse(f"{image.name} is of camera {image.camera}, which is not there")
+        if not _is_below(image.name):
+            refuse(f"{image.name!r} is no name of a file below a folder of images")
         seen = np.unique(image.points[image.points != NO_POINT])
         rows = np.minimum(np.searchsorted(points.ids, seen, sorter=order), len(order) - 1)
         if (points.ids[order[rows]] != seen).any():
@@ -132,7 +138,7 @@ def _join(folder: Path, cameras: dict[int, ColmapCamera], images: list[_Image], 
         found.append(ColmapImage(image.name, image.camera, image.pose, np.sort(order[rows])))
     if len({image.name for image in found}) != len(found):
         refuse("two images have one name")
-    return ColmapModel(cameras, found, points.xyz)
+    return ColmapModel(cameras, found, points.xyz, points.rgb)
 
 
 @dataclass(frozen=True)
@@ -140,13 +146,14 @@ class _Image:
     name: str
     camera: int
     pose: NDArray[np.float64]
-    points: NDArray[np.int64]  # ids, NO_POINT
+    points: NDArray[np.uint64]  # ids, NO_POINT
 
 
 @dataclass(frozen=True)
 class _Points:
-    ids: NDArray[np.int64]
+    ids: NDArray[np.uint64]
     xyz: NDArray[np.float64]
+    rgb: NDArray[np.uint8]
 
 
 class _Bytes:
@@ -170,7 +177,7 @@ class _Bytes:
 
     def table(self, rows: int, columns: str) -> NDArray[Any]:
         """Return `rows` times the types `columns` as a structured array."""
-        kinds = {"d": "<f8", "Q": "<i8", "I": "<u4"}
+        kinds = {"d": "<f8", "Q": "<u8", "I": "<u4"}
         dtype = np.dtype([(f"f{i}", kinds[c]) for i, c in enumerate(columns)])
         if rows * dtype.itemsize > len(self._data) - self._at:
             raise ValueError("it ends too early")
@@ -184,12 +191,11 @@ class _Bytes:
 
 
 def _binary_cameras(path: Path) -> dict[int, ColmapCamera]:
-    data, cameras, names = _Bytes(path), {}, list(CAMERA_MODELS)
+    data, cameras, names = _Bytes(path), {}, dict(enumerate(CAMERA_MODELS))
     for _ in range(data.take("Q")[0]):
         number, model, width, height = data.take("IiQQ")
-        if not 0 <= model < len(names):
-            raise ValueError(f"unknown camera model {model}")
-        cameras[number] = _camera(names[model], width, height, data.take(f"{CAMERA_MODELS[names[model]]}d"))
+        name = names.get(model) or later_name(path, model)
+        cameras[number] = _camera(name, width, height, data.take(f"{parameter_count(path, name)}d"))
     data.end()
     return cameras
 
@@ -207,43 +213,71 @@ def _binary_images(path: Path) -> list[_Image]:
 
 def _binary_points(path: Path) -> _Points:
     data = _Bytes(path)
-    ids, xyz = [], []
+    ids, xyz, rgb = [], [], []
     for _ in range(data.take("Q")[0]):
-        number, x, y, z, *_, track = data.take("Q3d3BdQ")
+        number, *values, _, track = data.take("Q3d3BdQ")
         data.table(track, "II")
         ids.append(number)
-        xyz.append((x, y, z))
+        xyz.append(values[:3])
+        rgb.append(values[3:])
     data.end()
-    return _Points(np.array(ids, np.int64), np.array(xyz, np.float64).reshape(-1, 3))
+    return _points(np.array(ids, np.uint64), xyz, rgb)
+
+
+def _check_rigs(path: Path) -> None:
+    data = _Bytes(path)
+    for _ in range(data.take("Q")[0]):
+        _, sensors = data.take("II")
+        data.take("iI" * min(sensors, 1))  # the one that the others refer to
+        for _ in range(sensors - 1):
+            has_pose = data.take("iI?")[2]
+            data.take("7d" if has_pose else "")
+    data.end()
+
+
+def _check_frames(path: Path) -> None:
+    data = _Bytes(path)
+    for _ in range(data.take("Q")[0]):
+        data.table(data.take("II7dI")[-1], "IIQ")
+    data.end()
 
 
 def _text_cameras(path: Path) -> dict[int, ColmapCamera]:
     cameras = {}
     for line in _lines(path):
         number, model, width, height, *params = line.split()
-        if CAMERA_MODELS.get(model) != len(params):
-            raise ValueError(f"{model} with {len(params)} parameters is no known camera model")
+        if (count := parameter_count(path, model)) != len(params):
+            raise ValueError(f"a {model} camera has {count} parameters, not {len(params)}")
         cameras[int(number)] = _camera(model, int(width), int(height), tuple(map(float, params)))
     return cameras
 
 
 def _text_images(path: Path) -> list[_Image]:
     images = []
-    lines = iter(path.read_text().splitlines())
+    lines = iter(_text(path).splitlines())
     for line in lines:
         if not line.strip() or line.startswith("#"):
             continue
         _, *numbers, camera, name = line.split(maxsplit=9)
         values = tuple(map(float, numbers))
-        features = np.array(next(lines, "").split()[2::3], np.int64)
+        features = _ids(next(lines, "").split()[2::3])
         images.append(_Image(name.strip(), int(camera), _pose(values[:4], values[4:7]), features))
     return images
 
 
 def _text_points(path: Path) -> _Points:
-    rows = [line.split(maxsplit=4)[:4] for line in _lines(path)]
-    xyz = np.array([row[1:] for row in rows], np.float64).reshape(-1, 3)
-    return _Points(np.array([int(row[0]) for row in rows], np.int64), xyz)
+    rows = [line.split(maxsplit=7)[:7] for line in _lines(path)]
+    return _points(_ids([row[0] for row in rows]), [row[1:4] for row in rows], [row[4:] for row in rows])
+
+
+def _points(ids: NDArray[np.uint64], xyz: Sequence[Any], rgb: Sequence[Any]) -> _Points:
+    places, colours = (np.array(values, np.float64).reshape(-1, 3) for values in (xyz, rgb))
+    return _Points(ids, places, np.nan_to_num(colours).clip(0, 255).astype(np.uint8))
+
+
+def _ids(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """Return ids of points, -1 as `NO_POINT`; OverflowError where one is none."""
+    return np.array([NO_POINT if text == "-1" else int(text) for text in texts], np.uint64)
 
 
 _BINARY = (_binary_cameras, _binary_images, _binary_points)
@@ -251,7 +285,11 @@ _TEXT = (_text_cameras, _text_images, _text_points)
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return [line for line in _text(path).splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _text(path: Path) -> str:
+    return read_text(path, "part of a model", "is the model complete?")
 
 
 def _camera(model: str, width: int, height: int, params: Sequence[float]) -> ColmapCamera:
@@ -263,7 +301,7 @@ def _camera(model: str, width: int, height: int, params: Sequence[float]) -> Col
 def _pose(quaternion: Sequence[float], translation: Sequence[float]) -> NDArray[np.float64]:
     """Return (4, 4) world to camera of a rotation quaternion (w, x, y, z) and a translation."""
     q = np.array(quaternion, np.float64)
-    if not np.isfinite([*quaternion, *translation]).all() or not 0.9 < q @ q < 1.1:
+    if not (np.abs([*quaternion, *translation]) < FARTHEST).all() or not 0.9 < q @ q < 1.1:
         raise ValueError("a pose is no rotation and translation")
     w, x, y, z = q / np.linalg.norm(q)
     pose = np.eye(4)
@@ -274,6 +312,12 @@ def _pose(quaternion: Sequence[float], translation: Sequence[float]) -> NDArray[
     ]
     pose[:3, 3] = translation
     return pose
+
+
+def _is_below(name: str) -> bool:
+    """Return whether a name, which a stranger's model tells, stays in the folder that it is looked for in."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def _suffix(folder: Path) -> str:

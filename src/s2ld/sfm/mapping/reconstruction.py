@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from s2ld.errors import S2LDError
-from s2ld.files import make_folder
+from s2ld.files import make_folder, whole_folder
+from s2ld.locks import sole_writer
 from s2ld.sfm.mapping.mapper import run_mapper
+from s2ld.sfm.mapping.write_model import write_model, write_points
 from s2ld.viz.reconstruction import ColouredModel
 
 SPARSE = "sparse"
@@ -48,23 +49,19 @@ def reconstruct(
         The `pycolmap.Reconstruction`s in that order; none where no two images have enough matches.
 
     Raises:
-        S2LDError: as `run_mapper`, or a file cannot be written.
+        S2LDError: as `run_mapper`, a file cannot be written, or another process writes to `output`.
     """
     make_folder(output)
-    with tempfile.TemporaryDirectory(dir=output, prefix="mapping-") as folder:
-        own, new = Path(folder) / "colmap", Path(folder) / SPARSE
-        models = run_mapper(database, images, own, seed, threads, progress)
-        try:
-            for number, model in enumerate(models):
-                (new / str(number)).mkdir(parents=True)
-                model.write_binary(new / str(number))
-                model.export_PLY(new / str(number) / "points.ply")
+    with sole_writer(output):
+        with tempfile.TemporaryDirectory(dir=output, prefix="mapping-") as folder:
+            models = run_mapper(database, images, Path(folder), seed, threads, progress)
+        if not models:
             shutil.rmtree(output / SPARSE, ignore_errors=True)
-            if models:
-                new.rename(output / SPARSE)
-        except (OSError, RuntimeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-            raise S2LDError(f"{output / SPARSE}: cannot write the models ({reason}); choose another folder") from error
+            return []
+        with whole_folder(output / SPARSE) as new:
+            for number, model in enumerate(models):
+                write_model(model, new / str(number))
+                write_points(model, new / str(number) / "points.ply")
     return models
 
 

@@ -49,7 +49,7 @@ def write_database(
     """
     pycolmap = load_pycolmap()
     refuse_full_disk(path, _bytes(matches))
-    with whole_file(path) as part, _database_errors(path, part):
+    with whole_file(path) as part, database_errors(path, part):
         remove_database(part)
         database = pycolmap.Database.open(part)
         try:
@@ -103,7 +103,7 @@ def remove_database(path: Path) -> None:
 
 
 @contextmanager
-def _database_errors(path: Path, part: Path) -> Iterator[None]:
+def database_errors(path: Path, part: Path) -> Iterator[None]:
     """Turn what COLMAP raises, without a class of its own, into one line; what was written goes."""
     try:
         yield

@@ -10,16 +10,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from s2ld.errors import S2LDError
-from s2ld.files import whole_file
+from s2ld.files import portable_name, whole_file
+from s2ld.hdf5 import new_hdf5
 from s2ld.sfm.matching.identity import FolderMatches
 
 UNCERTAINTY = 0.5
@@ -45,7 +43,7 @@ def write_hloc(
     Raises:
         S2LDError: a file cannot be written.
     """
-    with _hdf5(folder / "features.h5") as file:
+    with new_hdf5(folder / "features.h5") as file:
         for name, size, scale, points, scores in zip(
             names, sizes, scales, matches.keypoints, matches.scores, strict=True
         ):
@@ -53,7 +51,7 @@ def write_hloc(
             group.create_dataset("keypoints", data=points.astype(np.float32)).attrs["uncertainty"] = UNCERTAINTY * scale
             group.create_dataset("scores", data=scores.astype(np.float32))
             group.create_dataset("image_size", data=np.asarray(size))
-    with _hdf5(folder / "matches.h5") as file:
+    with new_hdf5(folder / "matches.h5") as file:
         for (i, j), found in matches.pairs.items():
             partner = np.full(len(matches.keypoints[i]), -1, np.int32)
             score = np.zeros(len(partner), np.float16)
@@ -66,20 +64,14 @@ def write_hloc(
         part.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in matches.pairs))
 
 
-@contextmanager
-def _hdf5(path: Path) -> Iterator[h5py.File]:
-    """Give an HDF5 file in memory, which is written at the end: HDF5 itself crashes where the disk is full."""
-    stream = io.BytesIO()
-    with h5py.File(stream, "w") as file:
-        yield file
-    with whole_file(path) as part:
-        part.write_bytes(stream.getbuffer())
-
-
 def check_names(names: Sequence[str]) -> None:
-    """Raise `S2LDError` where hloc's names of pairs would confuse two images: `a/b.jpg` and `a-b.jpg` are one there."""
+    """Raise `S2LDError` for names that hloc's files cannot hold.
+
+    They are in UTF-8, and write / as -: `a/b.jpg` and `a-b.jpg` are one name there.
+    """
     seen: dict[str, str] = {}
     for name in names:
+        portable_name(name, "hloc's files")
         other = seen.setdefault(name.replace("/", "-"), name)
         if other != name:
             raise S2LDError(f"{name} and {other} are one name in hloc's files, which write / as -; rename one of them")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from s2ld.errors import S2LDError
-from s2ld.files import make_folder, whole_file
+from s2ld.files import make_folder, printable, whole_file
+from s2ld.locks import sole_writer
 from s2ld.sfm.mapping.cameras import group_cameras
 from s2ld.sfm.matching.colmap_database import write_database
 from s2ld.sfm.matching.folder import JOURNAL, MatcherSettings, MatchJournal, RawMatches, extract_all, match_pairs
@@ -67,22 +68,24 @@ def match_folder(
 
     Raises:
         S2LDError: no two usable photographs, settings that do not fit, matches of other settings in `output`, no
-            pycolmap (the files of hloc are written then), or a file that cannot be written.
+            pycolmap (the files of hloc are written then), a file that cannot be written, or another process writes to
+            `output`.
     """
     folder = usable_photos(photos, output, settings.progress)
     names = [photo.name for photo in folder.photos]
     check_names(names)
-    journal = MatchJournal(journal_path or output / JOURNAL, settings.matcher, folder)
-    pairs, refused = choose_pairs(folder, settings, lambda: journal)
-    raw = match_pairs(folder, pairs, settings.matcher, journal, settings.jobs, settings.progress)
-    matches = identify(raw, settings.identity)
-    rejected = [*folder.rejected, *((line, "") for line in refused)]
-    write_rejected(output, rejected)
-    sizes = [photo.size for photo in folder.photos]
-    write_hloc(output, names, sizes, [float(image.scale.mean()) for image in raw.images], matches)
-    cameras = group_cameras(folder.photos, settings.shared_cameras)
-    write_database(output / DATABASE, names, cameras, matches, settings.seed)
-    return MatchedFolder(folder, upright_images(folder, output), raw, matches, rejected)
+    with sole_writer(output):
+        journal = MatchJournal(journal_path or output / JOURNAL, settings.matcher, folder)
+        pairs, refused = choose_pairs(folder, settings, lambda: journal)
+        raw = match_pairs(folder, pairs, settings.matcher, journal, settings.jobs, settings.progress)
+        matches = identify(raw, settings.identity)
+        rejected = [*folder.rejected, *((line, "") for line in refused)]
+        write_rejected(output, rejected)
+        sizes = [photo.size for photo in folder.photos]
+        write_hloc(output, names, sizes, [float(image.scale.mean()) for image in raw.images], matches)
+        cameras = group_cameras(folder.photos, settings.shared_cameras)
+        write_database(output / DATABASE, names, cameras, matches, settings.seed)
+        return MatchedFolder(folder, upright_images(folder, output), raw, matches, rejected)
 
 
 def match_folder_by_sift(
@@ -98,14 +101,15 @@ def match_folder_by_sift(
     """
     folder = usable_photos(photos, output, settings.progress)
     path = journal_path or output / JOURNAL
-    pairs, refused = choose_pairs(folder, settings, lambda: MatchJournal(path, settings.matcher, folder))
-    rejected = [*folder.rejected, *((line, "") for line in refused)]
-    write_rejected(output, rejected)
-    images = upright_images(folder, output)
-    names = [photo.name for photo in folder.photos]
-    cameras = group_cameras(folder.photos, settings.shared_cameras)
-    match_by_sift(output / DATABASE, images, names, cameras, pairs, settings.seed, threads)
-    return folder, images, len(pairs), rejected
+    with sole_writer(output):
+        pairs, refused = choose_pairs(folder, settings, lambda: MatchJournal(path, settings.matcher, folder))
+        rejected = [*folder.rejected, *((line, "") for line in refused)]
+        write_rejected(output, rejected)
+        images = upright_images(folder, output)
+        names = [photo.name for photo in folder.photos]
+        cameras = group_cameras(folder.photos, settings.shared_cameras)
+        match_by_sift(output / DATABASE, images, names, cameras, pairs, settings.seed, threads)
+        return folder, images, len(pairs), rejected
 
 
 def usable_photos(photos: Path, output: Path, progress: bool) -> PhotoFolder:
@@ -155,7 +159,7 @@ def choose_pairs(
 def write_rejected(output: Path, rejected: Sequence[tuple[str, str]]) -> None:
     """Write what cannot be used, one a line with its reason; an empty file where all can be."""
     with whole_file(output / REJECTED) as part:
-        part.write_text("".join(": ".join(filter(None, entry)) + "\n" for entry in rejected))
+        part.write_text("".join(printable(": ".join(filter(None, entry))) + "\n" for entry in rejected))
 
 
 def upright_images(folder: PhotoFolder, output: Path) -> Path:

@@ -9,6 +9,7 @@ from s2ld.files import whole_file
 from s2ld.sfm.mapping.cameras import CameraGroup
 from s2ld.sfm.mapping.colmap import load_pycolmap
 from s2ld.sfm.matching.colmap_database import (
+    database_errors,
     refuse_full_disk,
     remove_database,
     sift_bytes,
@@ -47,7 +48,7 @@ def match_by_sift(
     extraction.num_threads = matching.num_threads = threads
     pycolmap.set_random_seed(seed)
     refuse_full_disk(path, sift_bytes(len(names), len(pairs)))
-    with whole_file(path) as part:
+    with whole_file(path) as part, database_errors(path, part):
         remove_database(part)
         write_database(part, names, cameras)
         pycolmap.extract_features(part, images, list(names), extraction_options=extraction)

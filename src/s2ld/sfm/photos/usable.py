@@ -9,16 +9,22 @@ from dataclasses import dataclass
 from math import hypot
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
 from tqdm import tqdm
 
-from s2ld.data.images.reading import PHOTO_SUFFIXES, read_image
+from s2ld.data.images.image_files import open_header
+from s2ld.data.images.photo_folders import list_photos
+from s2ld.data.images.reading import read_image
 from s2ld.errors import S2LDError
+from s2ld.files import is_portable, printable
 
 LEAST_SIDE = 64
 """Shorter side of a photograph that can be used, px."""
 DIAGONAL_35MM = hypot(36, 24)
 """mm; "35 mm equivalent" focal lengths compare the diagonals (CIPA DCG-001)."""
+PLAIN_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+PLAIN_FORMATS = ("BMP", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of what every program reads alike: no CMYK, no more than 8 bits, no format of which few know."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Photo:
     camera: str
     """Make, model and focal length by EXIF: photographs of one size that agree in it share a camera; "" is unknown."""
     plain: bool
-    """Stored upright and not in CMYK: every program reads from the file the pixels that are matched."""
+    """Stored upright, in a usual form: every program reads from the file the pixels that are matched."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +63,15 @@ def find_photos(folder: Path, progress: bool = True) -> PhotoFolder:
     """
     if not folder.is_dir():
         raise S2LDError(f"{folder}: no such folder; give one with photographs")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file())
+    listing = list_photos(folder)
+    paths = listing.photos
     if not paths:
-        raise S2LDError(f"{folder}: no image in this folder ({' '.join(sorted(PHOTO_SUFFIXES))})")
+        raise listing.nothing()
     with ThreadPoolExecutor() as pool:
         read = pool.map(lambda path: _read(path, folder), paths)
         outcomes = list(tqdm(read, total=len(paths), desc="photographs", unit="image", disable=not progress))
     photos: list[Photo] = []
-    rejected: list[tuple[str, str]] = []
+    rejected = [(path.relative_to(folder).as_posix(), reason) for path, reason in listing.others]
     by_digest: dict[str, str] = {}
     for path, outcome in zip(paths, outcomes, strict=True):
         name = path.relative_to(folder).as_posix()
@@ -84,10 +91,12 @@ def find_photos(folder: Path, progress: bool = True) -> PhotoFolder:
 
 def _read(path: Path, folder: Path) -> tuple[Photo, str] | str:
     """Return the photograph and a digest of its pixels, or why it cannot be used."""
+    if not is_portable(path.relative_to(folder).as_posix()):
+        return "its name is not in UTF-8 or has control characters, which lists and data bases cannot hold; rename it"
     try:
         pixels = read_image(path)
     except S2LDError as error:
-        return str(error).removeprefix(f"{path}: ")
+        return str(error).removeprefix(f"{printable(path)}: ")
     height, width = pixels.shape[:2]
     if min(width, height) < LEAST_SIDE:
         return f"{width} x {height} px; the shorter side must have at least {LEAST_SIDE}"
@@ -98,11 +107,12 @@ def _read(path: Path, folder: Path) -> tuple[Photo, str] | str:
 def _header(path: Path, size: tuple[int, int]) -> tuple[float | None, str, bool]:
     """Return focal length in px and the camera's description by EXIF, and whether the file is plain."""
     try:
-        with Image.open(path) as image:
+        with open_header(path) as image:
             exif = image.getexif()
             details = exif.get_ifd(ExifTags.IFD.Exif)
-            plain = exif.get(ExifTags.Base.Orientation, 1) == 1 and image.mode != "CMYK"
-    except (OSError, ValueError, SyntaxError):
+            upright = exif.get(ExifTags.Base.Orientation, 1) == 1
+            plain = upright and image.mode in PLAIN_MODES and image.format in PLAIN_FORMATS
+    except Exception:  # whatever damaged or invented bytes may lead Pillow into
         return None, "", False
     equivalent = _number(details.get(ExifTags.Base.FocalLengthIn35mmFilm))
     length = _number(details.get(ExifTags.Base.FocalLength))

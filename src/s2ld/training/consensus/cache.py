@@ -19,7 +19,9 @@ from torch import Tensor
 from s2ld.config import defaults, value_of
 from s2ld.errors import S2LDError
 from s2ld.evaluation.predictions.journal import Journal, read_title
-from s2ld.files import whole_file
+from s2ld.files import make_folder
+from s2ld.hdf5 import find, new_hdf5, read_array, read_hdf5
+from s2ld.locks import sole_writer
 from s2ld.training.consensus.candidates import CandidatePair
 from s2ld.training.consensus.labels import CandidateErrors
 from s2ld.types import Candidates
@@ -53,7 +55,7 @@ def complete_cache(path: Path, header: Header, pairs: int, make: Callable[[int],
         Whether anything was made; False when the cache was there.
 
     Raises:
-        S2LDError: what is there was made with another header, or the cache cannot be written.
+        S2LDError: what is there was made with another header, the cache cannot be written, or another process makes it.
     """
     text = json.dumps(header, sort_keys=True)
     if path.exists():
@@ -62,14 +64,15 @@ def complete_cache(path: Path, header: Header, pairs: int, make: Callable[[int],
     journal_path = path.with_name(path.name + JOURNAL_SUFFIX)
     if (title := read_title(journal_path)) is not None:
         _refuse_another(journal_path, json.loads(title), header)
-    journal = Journal(journal_path, text.encode())
-    for pair in make(len(journal)):
-        journal.append(_to_bytes(pair))
-    if len(journal) != pairs:
-        raise S2LDError(f"{journal_path}: holds {len(journal)} of {pairs} pairs; run the same command again")
-    with whole_file(path) as part:
-        _write(part, text, journal)
-    journal_path.unlink()
+    make_folder(path.parent)
+    with sole_writer(journal_path):  # several runs may share a cache
+        journal = Journal(journal_path, text.encode())
+        for pair in make(len(journal)):
+            journal.append(_to_bytes(pair))
+        if len(journal) != pairs:
+            raise S2LDError(f"{journal_path}: holds {len(journal)} of {pairs} pairs; run the same command again")
+        _write(path, text, journal, journal_path.stat().st_size)
+        journal_path.unlink()
     return True
 
 
@@ -79,12 +82,8 @@ def read_pair(path: Path, number: int) -> CandidatePair:
     Raises:
         S2LDError: there is no cache, or it is damaged.
     """
-    try:
-        with h5py.File(path) as file:
-            return _read(file[_group_name(number)])
-    except (OSError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise S2LDError(f"{path}: not a readable cache of candidates ({reason}); delete it") from error
+    with read_hdf5(path, "a cache of candidates must be whole: delete it") as file:
+        return _read(find(file, _group_name(number)))
 
 
 def _refuse_another(path: Path, old: Header, new: Header) -> None:
@@ -108,23 +107,17 @@ def _setting(header: Header, key: str) -> Any:
 
 
 def _read_header(path: Path) -> Header:
-    try:
-        with h5py.File(path) as file:
-            header: Header = json.loads(file.attrs[HEADER])
-            return header
-    except (OSError, KeyError, ValueError) as error:
-        raise S2LDError(f"{path}: not a cache of candidates; set TRAIN.CANDIDATES.CACHE to another file") from error
+    with read_hdf5(path, "TRAIN.CANDIDATES.CACHE must be a cache of candidates, or a new file") as file:
+        header: Header = dict(json.loads(file.attrs[HEADER]))
+        return header
 
 
-def _write(path: Path, header: str, records: Iterable[bytes]) -> None:
-    try:
-        with h5py.File(path, "w") as file:
-            file.attrs[HEADER] = header
-            for number, record in enumerate(records):
-                with h5py.File(io.BytesIO(record)) as pair:
-                    pair.copy(pair["/"], file, _group_name(number))
-    except RuntimeError as error:  # what HDF5 says of a full disk when it closes the file
-        raise OSError(" ".join(str(error).split())) from error
+def _write(path: Path, header: str, records: Iterable[bytes], size: int) -> None:
+    with new_hdf5(path, size) as file:
+        file.attrs[HEADER] = header
+        for number, record in enumerate(records):
+            with h5py.File(io.BytesIO(record)) as pair:
+                pair.copy(pair["/"], file, _group_name(number))
 
 
 def _group_name(number: int) -> str:
@@ -143,7 +136,7 @@ def _to_bytes(pair: CandidatePair) -> bytes:
 
 def _read(group: Any) -> CandidatePair:
     candidates, errors = (
-        {field.name: torch.from_numpy(group[field.name][()]) for field in fields(kind) if field.name != "batch"}
+        {field.name: torch.from_numpy(read_array(group, field.name)) for field in fields(kind) if field.name != "batch"}
         for kind in (Candidates, CandidateErrors)
     )
     name0, name1 = (str(name) for name in group.attrs["names"])

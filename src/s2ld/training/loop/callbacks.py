@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from s2ld.data.images.reading import UInt8Image
+from s2ld.training.loop.checkpoints import ends_step
 from s2ld.types import PairBatch, Prediction
 from s2ld.viz.matches import draw_matches
 
@@ -37,7 +38,7 @@ class TimeLimit(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
     ) -> None:
         """Stop all processes when the time is up in any of them and no accumulated gradient would be lost."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        if ends_step(trainer, batch_idx):
             is_over = trainer.strategy.reduce_boolean_decision(time.monotonic() >= self._end, all=False)
             trainer.should_stop = trainer.should_stop or is_over
 
@@ -65,7 +66,7 @@ class StopOnSignal(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
     ) -> None:
         """Stop all processes when any of them was asked to and no accumulated gradient would be lost."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if not ends_step(trainer, batch_idx):
             return
         if trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False):
             self.stopped = signal.SIGINT if self._asked == signal.SIGINT else signal.SIGTERM

@@ -34,7 +34,13 @@ def resume_place(path: Path) -> Place:
         S2LDError: the file is no plain checkpoint, or lacks a part.
     """
     content = _content(path)
-    return Place(int(content["global_step"]), int(content["PairDataModule"]["pairs"]))
+    try:
+        return Place(int(content["global_step"]), int(content["PairDataModule"]["pairs"]))
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise S2LDError(
+            f"{path}: does not tell its step and pairs as numbers, so a run cannot go on from it; start from its "
+            "weights by TRAIN.INIT_WEIGHTS"
+        ) from error
 
 
 def check_resumable(path: Path, module: pl.LightningModule) -> None:
@@ -48,13 +54,18 @@ def check_resumable(path: Path, module: pl.LightningModule) -> None:
 
 def _content(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = load_plain(path)
-    missing = [part for part in _PARTS if part not in content]
+    missing = [part for part in _PARTS if not isinstance(content, dict) or part not in content]
     if missing:
         raise S2LDError(
             f"{path}: lacks {', '.join(missing)}, so a run cannot go on from it; start from its weights by "
             "TRAIN.INIT_WEIGHTS"
         )
     return content
+
+
+def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether a batch was the last of its optimiser step, so that a stop after it loses no accumulated gradient."""
+    return bool((batch_idx + 1) % trainer.accumulate_grad_batches == 0)
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -90,15 +101,27 @@ class Checkpoints(Checkpoint):
         self.every = every
         self.validate_every = validate_every
         self.best = float("-inf")
-        self._saved_step = -1
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the batches go on at the beginning of a step, as this run accumulates them.
+
+        TRAIN.ACCUMULATE may have changed, and earlier versions also saved amid a step.
+        """
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        shift = checkpoint["global_step"] * trainer.accumulate_grad_batches - progress["current"]["processed"]
+        for counts in (progress["total"], progress["current"]):
+            counts.update({name: count + shift for name, count in counts.items()})
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Save when it is time to, or when this was the last step."""
         step = trainer.global_step
         due = step % self.every == 0 or step % self.validate_every == 0
         ends = trainer.should_stop or step >= trainer.max_steps
-        if step != self._saved_step and step > 0 and (ends or due):
-            self._saved_step = step
+        if ends_step(trainer, batch_idx) and (ends or due):
             self._save(trainer, LAST)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
-import sys
-import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_info
 
 from s2ld.errors import S2LDError
+from s2ld.training.loop.peers import FIRST, LOST, watch_started
 
 TIMEOUT = timedelta(minutes=10)
 """Longest wait for the other processes at a reduction: one of them may validate, write, or read a slow disk."""
-LOST = "another process of this run has ended; go on from the last checkpoint with --resume auto"
-
-_POLL = 5.0  # seconds
 _LOST_WORDS = ("gloo", "connection closed by peer", "connection reset by peer", "broken pipe")
 
 
@@ -84,24 +83,29 @@ def slurm_plugins() -> list[SLURMEnvironment]:
     return [SLURMEnvironment(auto_requeue=False)] if under_slurm else []
 
 
-def follow_parent() -> None:
-    """Let a process that Lightning has started for one more GPU end soon after the process that started it.
+class Processes(DDPStrategy):
+    """One process for each device; those of a machine end together (`s2ld.training.loop.peers`)."""
 
-    The reverse is Lightning's: the starting process watches those it has started. Without this, a rank whose first
-    process was killed would wait for it at the next reduction until `TIMEOUT`, and hold its GPU.
-    """
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        return
-    parent = os.getppid()
+    def __init__(self) -> None:
+        super().__init__(timeout=TIMEOUT)
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_POLL)
-        time.sleep(_POLL)  # the broken connection may have ended it already, in good order
-        print(f"train.py: {LOST}", file=sys.stderr, flush=True)
-        os._exit(1)
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
-    threading.Thread(target=watch, daemon=True, name="follow-parent").start()
+
+class _Launcher(_SubprocessScriptLauncher):
+    """Lightning's, without its way to watch what it has started: that kills this process before it can say why."""
+
+    def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
+        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not self.cluster_environment.creates_processes_externally:
+            os.environ[FIRST] = str(os.getpid())
+            self._call_children_scripts()
+            del os.environ[FIRST]
+            watch_started(self.procs)
+        _set_num_threads_if_needed(num_processes=self.num_processes)
+        return function(*args, **kwargs)
 
 
 def lost_peer(error: RuntimeError) -> str | None:
