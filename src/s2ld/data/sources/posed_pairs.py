@@ -51,8 +51,8 @@ class PosedPairs:
         config: the DATA node.
 
     Raises:
-        S2LDError: DATA.POSED_PAIRS.ROOT is not given; the list is missing, empty or of no known form, or a pair of it is
-            malformed (its number is named); `__getitem__`: an image is missing.
+        S2LDError: DATA.POSED_PAIRS.ROOT is not given; the list is missing, empty or of no known form, or a pair of it
+            is malformed (its number is named); `__getitem__`: an image is missing.
     """
 
     def __init__(self, config: CN) -> None:
