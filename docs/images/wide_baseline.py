@@ -26,15 +26,8 @@ from s2ld.data.synthetic.scene import Array, Camera, Quads, Scene, Skins, pinhol
 from s2ld.viz.matches import Panel, draw_panels
 
 PHOTOS = (
-    "brick.png",
-    "gravel.png",
-    "astronaut.png",
-    "chelsea.png",
-    "coffee.png",
-    "rocket.jpg",
-    "hubble_deep_field.jpg",
-    "camera.png",
-    "grass.png",
+    *("brick.png", "gravel.png", "astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"),
+    *("hubble_deep_field.jpg", "camera.png", "grass.png"),
 )
 BRICK, GRAVEL, ASTRONAUT, CAT, COFFEE, ROCKET, STARS, CAMERA, GRASS = range(len(PHOTOS))
 SIZE = (640, 480)  # px

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Weights side by side on every validation set: accuracy, precision, matches and time, a table for each set.
-#   scripts/test/side_by_side.sh [WEIGHTS ...] [-- options of scripts/benchmark_matchers.py and KEY VALUE pairs]
+#   scripts/test/side_by_side.sh [WEIGHTS ...] [-- options of s2ld benchmark matchers and KEY VALUE pairs]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # Where the data lies (docs/data.md tells what it is and where to get it)
@@ -20,7 +20,7 @@ table() { # TITLE, name of the caches' folder, then arguments of benchmark_match
   local title="$1" name="$2"
   shift 2
   printf '\n== %s\n' "$title"
-  python scripts/benchmark_matchers.py "$@" --dump "dump/side_by_side_$name" "${weights[@]}" --others ""
+  s2ld benchmark matchers "$@" --dump "dump/side_by_side_$name" "${weights[@]}" --others ""
 }
 
 large=(DATA.IMAGE_SIZE "[640,480]" DATA.PHOTOS "$PHOTOS")
