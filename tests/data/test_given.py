@@ -43,7 +43,7 @@ def test_a_set_takes_from_the_run_what_it_leaves_open_and_nothing_else() -> None
     own = build_config(overrides=[*OPEN, "DATA.POSED_PAIRS.ROOT", "its own", "DATA.SEED", "5"])
     taken = inherit(own, run).DATA
     assert [value_of(taken, key) for key in KEYS[:3]] == ["photos", "its own", "light"]
-    assert (taken.MEGADEPTH.TEST_ROOT, taken.SEED) == ("data/megadepth/test", 5)
+    assert (taken.MEGADEPTH.TEST_ROOT, taken.SEED) == ("", 5), "a default is nothing that the run names"
     assert inherit(own, build_config(overrides=OPEN)) == own
     assert inherit(build_config(), run).DATA.PHOTOS == "", "drawn textures are no open folder"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s2ld.config import CN, build_config, value_of
+from s2ld.config import CN, build_config, defaults, value_of
 from s2ld.errors import S2LDError
 
 ASKED = "???"
@@ -44,10 +44,12 @@ def given(value: str | list[str], key: str) -> str | list[str]:
 
 
 def inherit(own: CN, run: CN) -> CN:
-    """Return a config whose open folders are those of another one, where that one has them."""
+    """Return a config whose open folders are those of another one, where that one names them, other than by default."""
     overrides: list[str] = []
+    default = defaults().DATA
     for key in _WANTED:
         value = value_of(run.DATA, key)
-        if is_open(key, value_of(own.DATA, key)) and not is_open(key, value) and value:
+        given_there = value != value_of(default, key) and not is_open(key, value)
+        if given_there and is_open(key, value_of(own.DATA, key)):
             overrides += [f"DATA.{key}", str(value)]
     return build_config(overrides=overrides, base=own)
