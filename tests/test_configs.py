@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from yacs.config import CfgNode as CN
 
 from s2ld.config import build_config, config_from_text, config_keys, config_to_text, defaults
 from s2ld.data.datamodule import PairDataModule
-from s2ld.data.sources.by_name import build_source, validation_set, validation_weights
+from s2ld.data.sources.by_name import Split, build_source, validation_set, validation_weights
 from s2ld.data.sources.megadepth import MegaDepthPairs, megadepth_files
 from s2ld.errors import S2LDError
 from s2ld.models.network import S2LD
@@ -20,6 +22,7 @@ from s2ld.training.loop.module import S2LDModule
 from s2ld.training.loop.optim import run_scale, schedule_factor
 
 ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SOURCES = [path for path in sorted((ROOT / "src").rglob("*.py")) if path.name != "defaults.py"]
 
@@ -60,16 +63,21 @@ def test_the_wide_mixture_trains_on_what_the_mixture_does_and_more() -> None:
     assert wide.PHOTOS_EXCLUDE == plain.PHOTOS_EXCLUDE
     assert wide.MEGADEPTH.SCENES[0] == plain.MEGADEPTH.SCENES
     assert wide.MEGADEPTH.VAL_SCENES[0] == plain.MEGADEPTH.VAL_SCENES
+    assert wide.MEGADEPTH.ROOT == ["", "data/photo_scenes"]
+    wide = build_config([ROOT / "configs/data/mixture_wide.yaml"], ["DATA.MEGADEPTH.ROOT", "['my', 'more']"]).DATA
     assert [len(megadepth_files(wide, split)) for split in ("train", "val", "test")] == [2, 2, 1]
+    assert [str(files.index) for files in megadepth_files(wide, "val")] == ["my/index", "more/index"]
     assert "roadscene_vis_thermal" in wide.LIGHT.TRAIN_EXCLUDE
     assert "posed_pairs" not in wide.TRAIN_SOURCES
     assert wide.HOMOGRAPHY.CURRICULUM > 0
 
 
-@pytest.mark.skipif(not (ROOT / "../shared/real_scenes").is_dir(), reason="needs ../shared")
+@pytest.mark.skipif(not (SHARED / "real_scenes").is_dir(), reason="needs ../shared")
 def test_the_mixture_runs_from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    config = build_config([ROOT / "configs/data/mixture.yaml"])
+    places = ["DATA.PHOTOS", SHARED / "photos", "DATA.POSED_PAIRS.ROOT", SHARED / "posed_pairs/facades"]
+    places += ["DATA.MEGADEPTH.ROOT", SHARED / "real_scenes"]
+    config = build_config([ROOT / "configs/data/mixture.yaml"], [str(word) for word in places])
     data = PairDataModule(config)
     data.setup("fit")
     assert data.val_layout == [(name, 24) for name in config.DATA.VAL_SOURCES]
@@ -99,13 +107,45 @@ def test_the_validation_sets_are_of_nothing_that_trains() -> None:
     assert len(train) == len(set(train))
 
 
-def test_the_mixture_says_in_one_line_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    (folder / "configs").symlink_to(ROOT / "configs")
-    monkeypatch.chdir(folder)
-    with pytest.raises(S2LDError, match=r"^\.\./shared/photos: .* set DATA\.PHOTOS$"):
-        PairDataModule(build_config(["configs/data/mixture.yaml"])).setup("fit")
+ASKING = {  # what of the shipped configs asks for which folder
+    "posed_pairs": [("posed_pairs", "test", "POSED_PAIRS.ROOT")],
+    "homography_synthetic": [("homography", "train", "PHOTOS"), ("synthetic", "train", "PHOTOS")],
+    "unseen_planes": [("homography", "test", "PHOTOS")],
+    "unseen_light": [("light", "test", "LIGHT.ROOT")],
+    "unseen_scenes": [("megadepth", "test", "MEGADEPTH.TEST_ROOT")],
+    "mixture": [
+        ("homography", "train", "PHOTOS"),
+        ("synthetic", "val", "PHOTOS"),
+        ("posed_pairs", "val", "POSED_PAIRS.ROOT"),
+        *(("megadepth", split, "MEGADEPTH.ROOT") for split in ("train", "val")),
+    ],
+    "mixture_wide": [
+        ("homography", "train", "PHOTOS"),
+        ("light", "train", "LIGHT.ROOT"),
+        ("posed_pairs", "val", "POSED_PAIRS.ROOT"),
+        *(("megadepth", split, "MEGADEPTH.ROOT") for split in ("train", "val")),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_a_data_config_asks_for_the_folders_that_it_cannot_know(name: str) -> None:
+    config = build_config([ROOT / f"configs/data/{name}.yaml"])
+    for source, split, key in ASKING[name]:
+        with pytest.raises(S2LDError, match=rf"^DATA\.{re.escape(key)} is not given: add .+ \(docs/data\.md\)$"):
+            build_source(source, config, cast(Split, split))
+    for key in {key for _, _, key in ASKING[name]}:
+        text = "['/nowhere', '/nowhere']" if (name, key) == ("mixture_wide", "MEGADEPTH.ROOT") else "/nowhere"
+        whole = build_config(overrides=[f"DATA.{key}", text], base=config)
+        source, split = next((source, split) for source, split, asked in ASKING[name] if asked == key)
+        with pytest.raises(S2LDError, match=r"^/nowhere"):
+            build_source(source, whole, cast(Split, split))
+
+
+def test_nothing_that_ships_points_out_of_the_repository() -> None:
+    files = [*CONFIGS, *SOURCES, *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "scripts").rglob("*.*")]
+    files += [ROOT / "src/s2ld/config/defaults.py", *(ROOT / "data").glob("*.md"), *(ROOT / "weights").glob("*.md")]
+    assert [str(path) for path in files if path.is_file() and "../shared" in path.read_text()] == []
 
 
 def test_every_key_is_read() -> None:

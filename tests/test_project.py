@@ -21,13 +21,16 @@ README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGES = [README, *(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
-def commands() -> list[list[str]]:
-    """Every simple command of the README's shell blocks, as words."""
-    joined = "\n".join(blocks("shell")).replace("\\\n", " ")
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str = README) -> list[list[str]]:
+    """Every simple command of a page's shell blocks, as words."""
+    joined = "\n".join(blocks("shell", text)).replace("\\\n", " ")
     lines = [part for line in joined.splitlines() for part in line.split("&&")]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
@@ -57,9 +60,23 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     assert sorted(link for link in local if not (ROOT / link).exists()) == []
 
 
-def test_demo_commands_of_the_readme_parse() -> None:
-    demos = [c[2:] for c in commands() if c[:2] == ["python", "demo_match.py"]]
-    assert len(demos) >= 5
+def test_the_readme_is_short_and_has_the_two_commands_that_are_checked() -> None:
+    assert len(README.splitlines()) <= 130
+    for word in ("pytest", "demo_match.py"):
+        assert re.search(rf"^python3 -m venv .*{re.escape(word)}$", README, re.MULTILINE), word
+
+
+def test_commands_of_the_pages_exist() -> None:
+    door = pytest.importorskip("s2ld.cli.main")
+    words = [command[1:3] for page in PAGES for command in commands(page) if command[0] == "s2ld"]
+    assert len(words) >= 40
+    assert [w for w in words if w[0] not in door.COMMANDS and " ".join(w) not in door.COMMANDS] == []
+
+
+def test_demo_commands_of_the_pages_parse() -> None:
+    starts = (["python", "demo_match.py"], ["s2ld", "match"])
+    demos = [command[2:] for page in PAGES for command in commands(page) if command[:2] in starts]
+    assert len(demos) >= 10
     for arguments in demos:
         build_parser().parse_args(arguments)
 
@@ -87,6 +104,16 @@ def test_version_and_licence_agree() -> None:
     assert PROJECT["version"] == s2ld.__version__
     assert PROJECT["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (s2ld.__version__, PROJECT["license"])
+    assert citation["preferred-citation"]["doi"] in README
+    assert f"## {s2ld.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_page_is_in_the_site() -> None:
+    navigation = re.findall(r"^ +- (\S+\.md)$|: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert {first or second for first, second in navigation} == pages
 
 
 @pytest.mark.parametrize("module", ["s2ld", "s2ld.cli.match.demo"])

@@ -2,13 +2,21 @@
 # S2LD-Lite from nothing, on two CPU cores or a GPU: crops at native resolution, then whole images of growing size, then
 # the consensus on its candidates, then all of it together. docs/training.md tells what it costs and gives.
 # With --max_time MINUTES it stops in time; called again, it goes on from the last checkpoint. Further arguments go to
-# train.py, e.g. DATA.PHOTOS my/photographs, or --accelerator gpu --devices 1 DATA.BATCH_SIZE 32.
+# train.py, e.g. --accelerator gpu --devices 1 DATA.BATCH_SIZE 32.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+# Where the data lies (docs/data.md tells what it is and where to get it)
+PHOTOS="${PHOTOS:-data/photos}"                # photographs of anything
+SCENES="${SCENES:-data/real_scenes}"           # multi-view scenes in MegaDepth's form
+PLACES="${PLACES:-data/photo_scenes}"          # further ones, of `s2ld build-dataset`
+LIGHT="${LIGHT:-data/light}"                   # photographs of one view in other light
+POSED_PAIRS="${POSED_PAIRS:-data/posed_pairs}" # photographs with surveyed cameras, which validate only
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two processes of one thread train more pairs a second than one of two
 OUTPUT="${OUTPUT:-logs/lite}"
 read -r -a STEPS <<<"${STEPS:-12500 8000 5000 1200 2000}" # of the five phases
 CONFIGS=(configs/data/mixture_wide.yaml configs/data/validation.yaml configs/s2ld/outdoor/s2ld_lite.yaml)
+DATA=(DATA.PHOTOS "$PHOTOS" DATA.MEGADEPTH.ROOT "['$SCENES','$PLACES']" DATA.MEGADEPTH.TEST_ROOT "$SCENES"
+  DATA.LIGHT.ROOT "$LIGHT" DATA.POSED_PAIRS.ROOT "$POSED_PAIRS")
 
 finished() { # FOLDER, MAX_STEPS: whether the exported weights are of the last step
   [[ -e "$1/s2ld.safetensors" ]] && python -c 'import sys; from s2ld.models.checkpoint import read_weights
@@ -20,7 +28,7 @@ phase() { # NAME, MAX_STEPS, then arguments of train.py
   shift 2
   if finished "$folder" "$steps"; then return; fi
   python train.py "${CONFIGS[@]}" --output "$folder" --resume auto --accelerator cpu --devices 2 DATA.WORKERS 1 \
-    TRAIN.MAX_STEPS "$steps" TRAIN.CHECKPOINT_EVERY 100 "$@"
+    "${DATA[@]}" TRAIN.MAX_STEPS "$steps" TRAIN.CHECKPOINT_EVERY 100 "$@"
   if ! finished "$folder" "$steps"; then
     echo "$folder: stopped before step $steps; call this script again to go on"
     exit 0

@@ -6,6 +6,10 @@
 # The variables below size it, e.g. STEPS="1500 1000 800" for half the time; a value for each of the three phases.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+# Where the data lies (docs/data.md tells what it is and where to get it)
+PHOTOS="${PHOTOS:-data/photos}"                # photographs of anything
+SCENES="${SCENES:-data/real_scenes}"           # multi-view scenes in MegaDepth's form
+POSED_PAIRS="${POSED_PAIRS:-data/posed_pairs}" # photographs with surveyed cameras, which validate only
 read -ra sizes <<<"${SIZES:-256x192 480x360 640x480}" # px
 read -ra batches <<<"${BATCHES:-64 32 16}"            # pairs a step
 read -ra steps <<<"${STEPS:-3200 2000 1600}"
@@ -54,6 +58,7 @@ phase() { # NUMBER from 0, NAME, INITIAL WEIGHTS or nothing, shares of the sourc
   # half of the matches that train the fine stage are true ones: 15 % of the cells
   python train.py configs/data/mixture.yaml configs/s2ld/outdoor/s2ld_paper.yaml --output "$output" --resume auto \
     ${time[@]+"${time[@]}"} DATA.IMAGE_SIZE "[$width,$height]" DATA.BATCH_SIZE "${batches[number]}" DATA.WORKERS 16 \
+    DATA.PHOTOS "$PHOTOS" DATA.MEGADEPTH.ROOT "$SCENES" DATA.POSED_PAIRS.ROOT "$POSED_PAIRS" \
     DATA.SEED "$number" DATA.TRAIN_WEIGHTS "$shares" DATA.MEGADEPTH.MAX_ANGLE "${angles[number]}" \
     TARGETS.FINE_MIN_TRUE $((batches[number] * width * height / 64 * 15 / 100)) TRAIN.INIT_WEIGHTS "$init" \
     TRAIN.MAX_STEPS "${steps[number]}" TRAIN.VALIDATE_EVERY $(((steps[number] + 1) / 2)) TRAIN.CHECKPOINT_EVERY 500 "$@"

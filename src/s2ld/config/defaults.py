@@ -201,7 +201,7 @@ def _data() -> CN:
     c.SEED = 0  # of sources and their order
     c.OVERFIT_PAIRS = 0  # train on so many pairs again and again, and validate on them: does the network learn? 0: off
     c.ON_BAD_PAIR = "skip"  # a pair that training or validation cannot read: skip (name, count, go on) | stop
-    c.PHOTOS = ""  # folder of photographs for textures; empty: procedural textures
+    c.PHOTOS = ""  # folder of photographs for textures; empty: procedural textures; ???: asked for
     c.PHOTOS_EXCLUDE = []  # beginnings of file names that are left out, e.g. by licence
     c.PHOTOS_HELD_OUT = 0.0  # share of PHOTOS, by a hash of their names, kept from training for validation and testing
 
@@ -216,7 +216,7 @@ def _data() -> CN:
     c.NOISE.DEPTH = 0.0  # relative sigma of the depth, half of the variance smooth over the image, half a pixel's own
 
     c.POSED_PAIRS = CN()
-    c.POSED_PAIRS.ROOT = "../shared/posed_pairs/facades"  # folder of the images, with a list of pairs
+    c.POSED_PAIRS.ROOT = ""  # folder of the images, with a list of pairs; empty: asked for
     c.POSED_PAIRS.LIST = "pairs.json"  # the list, in ROOT; a .txt is one in SuperGlue's form
     c.POSED_PAIRS.MULTIPLE = 8  # sides are rounded down to multiples of it, px, those of scannet and hpatches too
 
@@ -237,7 +237,7 @@ def _data() -> CN:
     c.CROP.NATIVE = 0.5  # share of them at the photographs' own resolution; the others lie between it and the whole
 
     c.LIGHT = CN()
-    c.LIGHT.ROOT = "../shared/light"  # folder of sets of photographs of one view in other light, with the groups
+    c.LIGHT.ROOT = ""  # folder of sets of photographs of one view in other light, with the groups; empty: asked for
     c.LIGHT.GROUPS = "groups.json"  # in ROOT: {set: {place: [file, ...]}}
     c.LIGHT.VAL_EVERY = 5  # validation and test have the N-th, 2N-th ... place of each set by name
     c.LIGHT.VAL_PLACES = ["lta_traffic/cam2702"]  # further ones for validation and test, set/place
@@ -249,8 +249,8 @@ def _data() -> CN:
 
 def _megadepth() -> CN:
     c = CN()  # ROOT, INDEX and SCENES, those of validation and test too, may be lists of as many, for several data sets
-    c.ROOT = "data/megadepth/train"  # folder that the index's paths start from
-    c.INDEX = "data/megadepth/index/scene_info_0.1_0.7"  # folder of index files
+    c.ROOT = "data/megadepth/train"  # folder that the index's paths start from; empty: asked for
+    c.INDEX = "data/megadepth/index/scene_info_0.1_0.7"  # folder of index files; empty: `index` in ROOT
     c.SCENES = ""  # text file of index names, one a line; empty: all files of INDEX
     c.VAL_ROOT = ""  # as ROOT, INDEX, SCENES, for validation; empty: the same
     c.VAL_INDEX = ""
@@ -259,7 +259,7 @@ def _megadepth() -> CN:
     c.TEST_INDEX = "data/megadepth/index/scene_info_val_1500"
     c.TEST_SCENES = ""
     c.TEST_DEPTH = False  # read depth maps in testing too, for end-point errors
-    c.LAYOUT = "undistorted_sfm"  # undistorted_sfm | megadepth_v1 | glue_factory: see data/README.md
+    c.LAYOUT = "undistorted_sfm"  # undistorted_sfm | megadepth_v1 | glue_factory: see docs/megadepth.md
     # pixel centres of the index's intrinsics: integer | half (COLMAP's way, true of MegaDepth's own index: 0.5 px is
     # subtracted). Published numbers use MegaDepth's index unshifted: integer.
     c.PRINCIPAL_POINT = "integer"

@@ -38,7 +38,8 @@ class PairDataModule(pl.LightningDataModule):
 
     Args:
         config: the whole config.
-        train_source, val_sources: take the place of those that the config names, for tests and own data.
+        train_source: takes the place of what the config names, for tests and own data.
+        val_sources: likewise, by name.
         train_collate: joins samples of `train_source` that are no `PairSample`.
         prepare: is called in one process before any source is built, with the trainer.
     """

@@ -14,6 +14,7 @@ from s2ld.cli.data.advice import advice, index_advice
 from s2ld.cli.status import exit_status
 from s2ld.cli.train.train import split_items
 from s2ld.config import CN, build_config
+from s2ld.data.given import given
 from s2ld.data.images.textures import TextureBank
 from s2ld.data.index.files import SceneIndex, write_index
 from s2ld.data.preflight import CHECKS, SceneReport, spread, walk
@@ -95,7 +96,12 @@ def check_sources(config: CN, arguments: argparse.Namespace, split: Split | None
                 reports.append(check_other(name, each, config, arguments))
                 print_report(reports[-1])
             continue
-        groups = groups_of(config.DATA, splits)
+        try:
+            groups = groups_of(config.DATA, splits)
+        except S2LDError as error:
+            reports.append(SourceReport(f"megadepth, {' and '.join(splits)}", errors=[str(error)]))
+            print_report(reports[-1])
+            continue
         for number, (where, its_splits) in enumerate(groups.items(), 1):
             several = len(megadepth_files(config.DATA, its_splits[0])) > 1
             folder = f"{its_splits[0]}_{number}" if several else its_splits[0]
@@ -175,7 +181,7 @@ def check_other(name: str, split: Split, config: CN, arguments: argparse.Namespa
         if name == PHOTOGRAPHS:
             if not config.DATA.PHOTOS:
                 return SourceReport(f"{title}: none, textures are drawn")
-            bank = TextureBank(config.DATA.PHOTOS, exclude=config.DATA.PHOTOS_EXCLUDE)
+            bank = TextureBank(str(given(config.DATA.PHOTOS, "PHOTOS")), exclude=config.DATA.PHOTOS_EXCLUDE)
             attempt, count = _Attempt(bank.get), len(bank)
         else:
             source = build_source(name, config, split)

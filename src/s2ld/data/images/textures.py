@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.config import CN
+from s2ld.data.given import given
 from s2ld.data.images.photo_folders import list_photos
 from s2ld.data.images.reading import UInt8Image, read_image
 from s2ld.errors import S2LDError
@@ -65,8 +66,12 @@ class TextureBank:
 
     @classmethod
     def of(cls, config: CN, cache: int = 0, unseen: bool = False) -> TextureBank:
-        """Return the bank of a DATA node: what training may show or, `unseen`, what is held out from it."""
-        return cls(config.PHOTOS, cache, config.PHOTOS_EXCLUDE, config.PHOTOS_HELD_OUT, unseen)
+        """Return the bank of a DATA node: what training may show or, `unseen`, what is held out from it.
+
+        Raises:
+            S2LDError: DATA.PHOTOS is asked for and not given, or what the class says.
+        """
+        return cls(str(given(config.PHOTOS, "PHOTOS")), cache, config.PHOTOS_EXCLUDE, config.PHOTOS_HELD_OUT, unseen)
 
     @classmethod
     def of_files(cls, photos: Sequence[Path], cache: int = 0) -> TextureBank:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from s2ld.config import CN, build_config
+from s2ld.data.given import inherit
 from s2ld.data.noise import with_noise
 from s2ld.data.sample import PairSource
 from s2ld.data.sources.homography_pairs import HomographyPairs
@@ -82,11 +83,13 @@ def build_validation(config: CN) -> dict[str, PairSource]:
 def validation_set(file: str, config: CN) -> CN:
     """Return the config of one of DATA.VAL_SETS, as test.py reads it, with DATA.VAL_PAIRS pairs to test.
 
+    Folders that the set leaves open are those of the run.
+
     Raises:
         S2LDError: the file is no config, or it shows photographs that the run trains on.
     """
     data = config.DATA
-    own = build_config([file])
+    own = inherit(build_config([file]), config)
     share = own.DATA.PHOTOS_HELD_OUT
     if own.DATA.TEST_SOURCE in PHOTOGRAPHED and own.DATA.PHOTOS == data.PHOTOS and share > data.PHOTOS_HELD_OUT:
         raise S2LDError(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.config import CN
+from s2ld.data.given import given
 from s2ld.data.images.reading import UInt8Image, to_grey
 from s2ld.data.images.textures import TextureBank
 from s2ld.data.sample import PairSample
@@ -65,8 +66,8 @@ class LightPairs:
         teacher: what another network says of the photographs, to be in the samples; it changes nothing else in them.
 
     Raises:
-        S2LDError: what `read_places` says, no place is left, or the teacher lacks a photograph; `__getitem__`: a
-            photograph cannot be read, or the photographs of a place are of unlike sizes.
+        S2LDError: DATA.LIGHT.ROOT is not given, what `read_places` says, no place is left, or the teacher lacks a
+            photograph; `__getitem__`: a photograph cannot be read, or the photographs of a place are of unlike sizes.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class LightPairs:
         self.length = length
         self._train = split == "train"
         node = config.LIGHT
-        groups = Path(node.ROOT) / node.GROUPS
+        groups = Path(str(given(node.ROOT, "LIGHT.ROOT"))) / node.GROUPS
         held_out, others = divide(read_places(groups), node.VAL_EVERY, node.VAL_PLACES)
         excluded = tuple(f"{name}/" for name in (node.TRAIN_EXCLUDE if self._train else node.VAL_EXCLUDE))
         self.places = [place for place in (others if self._train else held_out) if not place.name.startswith(excluded)]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from s2ld.config import CN
 from s2ld.data.crops import Crops, common_windows, crops_of, is_crop
+from s2ld.data.given import given
 from s2ld.data.images.photo_cache import Depth, Photo, PhotoCache, RescaledImages, cut, middle
 from s2ld.data.images.photo_files import intrinsics_scale, photo_files, read_depth, read_photo
 from s2ld.data.images.photometric import augment, change_view
@@ -237,17 +238,18 @@ def megadepth_files(config: CN, split: Literal["train", "val", "test"]) -> list[
     """Return where the files of a split are, from the DATA node of a config: one set of them for each ROOT.
 
     Raises:
-        S2LDError: there are not as many INDEX (or SCENES, where any are given) as ROOT.
+        S2LDError: ROOT is not given, or there are not as many INDEX (or SCENES, where any are given) as ROOT.
     """
     node = config.MEGADEPTH
     if split == "test":
-        root, index, scenes = node.TEST_ROOT, node.TEST_INDEX, node.TEST_SCENES
+        root, index, scenes = given(node.TEST_ROOT, "MEGADEPTH.TEST_ROOT"), node.TEST_INDEX, node.TEST_SCENES
     elif split == "val":  # the list of training scenes says nothing of another folder
         scenes = node.VAL_SCENES or ("" if node.VAL_INDEX else node.SCENES)
-        root, index = node.VAL_ROOT or node.ROOT, node.VAL_INDEX or node.INDEX
+        root, index = node.VAL_ROOT or given(node.ROOT, "MEGADEPTH.ROOT"), node.VAL_INDEX or node.INDEX
     else:
-        root, index, scenes = node.ROOT, node.INDEX, node.SCENES
-    roots, indices, lists = as_list(root), as_list(index), as_list(scenes)
+        root, index, scenes = given(node.ROOT, "MEGADEPTH.ROOT"), node.INDEX, node.SCENES
+    roots, lists = as_list(root), as_list(scenes)
+    indices = as_list(index) if index else [str(Path(folder) / "index") for folder in roots]
     lists = lists if any(lists) else [""] * len(roots)
     if len({len(roots), len(indices), len(lists)}) > 1:
         raise S2LDError(

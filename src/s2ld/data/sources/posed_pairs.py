@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from s2ld.config import CN
+from s2ld.data.given import given
 from s2ld.data.images.reading import network_size, read_image, resize
 from s2ld.data.index.matrices import ORTHONORMAL_TOLERANCE, Array, are_intrinsics, are_rotations
 from s2ld.data.sample import PairSample, ViewSample
@@ -54,12 +55,12 @@ class PosedPairs:
         config: the DATA node.
 
     Raises:
-        S2LDError: the list is missing, empty or of no known form, or a pair of it is malformed (its number is named);
-            `__getitem__`: an image is missing.
+        S2LDError: DATA.POSED_PAIRS.ROOT is not given; the list is missing, empty or of no known form, or a pair of it
+            is malformed (its number is named); `__getitem__`: an image is missing.
     """
 
     def __init__(self, config: CN) -> None:
-        self.root = Path(config.POSED_PAIRS.ROOT)
+        self.root = Path(str(given(config.POSED_PAIRS.ROOT, "POSED_PAIRS.ROOT")))
         self.long_side = int(config.TEST_LONG_SIDE)
         self.multiple = int(config.POSED_PAIRS.MULTIPLE)
         self._pairs = _read_list(self.root / config.POSED_PAIRS.LIST)
