@@ -1,8 +1,8 @@
-"""Match image pairs from the command line: python demo_match.py --help."""
+"""Match image pairs from the command line: `s2ld match`; python demo_match.py --help."""
 
 import sys
 
-from s2ld.cli.match.demo import main
+from s2ld.cli.match.demo import script
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

@@ -1,4 +1,4 @@
-"""Evaluate S2LD from the command line: python test.py --help."""
+"""Evaluate S2LD from the command line: `s2ld test`; python test.py --help."""
 
 import sys
 

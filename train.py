@@ -1,4 +1,4 @@
-"""Train S2LD from the command line: python train.py --help."""
+"""Train S2LD from the command line: `s2ld train`; python train.py --help."""
 
 import sys
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src/s2ld"
 FLOORS = (
-    ("config", "devices", "errors", "files", "geometry", "hdf5", "locks", "memory", "pretrained", "types"),
+    ("config", "devices", "errors", "extras", "files", "geometry", "hdf5", "locks", "memory", "pretrained", "types"),
     ("models",),
     ("data",),
     ("matcher", "matcher_options", "pair_matching", "turns", "viz"),

@@ -19,12 +19,13 @@ LEAST_GAIN = 1.1
 
 def commands() -> list[list[str]]:
     text = "\n".join(re.findall(r"^```shell\n(.*?)^```", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL))
-    return [words for line in text.splitlines() if (words := shlex.split(line)) and words[0] == "python"]
+    return [words for line in text.splitlines() if (words := shlex.split(line)) and words[0] in ("python", "s2ld")]
 
 
 def run(words: list[str], folder: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, *words[1:]]
+    module = ["-m", "s2ld"] if words[0] == "s2ld" else []
+    command = [sys.executable, *module, *words[1:]]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
     return done.stdout + done.stderr
@@ -32,17 +33,17 @@ def run(words: list[str], folder: Path) -> str:
 
 def test_the_tutorial_runs_and_ends_with_a_better_score(tmp_path: Path) -> None:
     pytest.importorskip("pycolmap")
-    for name in ("configs", "scripts", "weights", "train.py", "test.py", "demo_match.py"):
+    for name in ("configs", "weights", "train.py", "test.py", "demo_match.py"):
         (tmp_path / name).symlink_to(ROOT / name)
     scores: list[float] = []
     for words in commands():
         output = run(words, tmp_path)
         scores += [float(score) for score in re.findall(r"step \d+: megadepth .*found ([\d.]+)", output)[-1:]]
-        if words[1].endswith("build_dataset.py"):
+        if words[1] == "build-dataset":
             assert "SAME PLACE" in output
             assert (tmp_path / "tutorial/data/synthetic_0000/depths.jpg").is_file()
     before, after = scores
     print(f"score {before} before, {after} after")
     assert after > LEAST_GAIN * before
     assert (tmp_path / "tutorial/matches").is_dir()
-    assert {words[1] for words in commands()} >= {"train.py", "test.py", "demo_match.py", "scripts/build_dataset.py"}
+    assert {words[1] for words in commands()} >= {"train.py", "test.py", "demo_match.py", "build-dataset"}

@@ -16,11 +16,11 @@ done
 if (($#)); then shift; fi
 if ((${#weights[@]} == 0)); then weights=(--weight s2ld-lite --weight s2ld-e2e); fi
 
-table() { # TITLE, name of the caches' folder, then arguments of benchmark_matchers.py
+table() { # TITLE, name of the caches' folder, then further arguments
   local title="$1" name="$2"
   shift 2
   printf '\n== %s\n' "$title"
-  s2ld benchmark matchers "$@" --dump "dump/side_by_side_$name" "${weights[@]}" --others ""
+  python -m s2ld benchmark matchers "$@" --output "dump/side_by_side_$name" "${weights[@]}" --others ""
 }
 
 large=(DATA.IMAGE_SIZE "[640,480]" DATA.PHOTOS "$PHOTOS")

@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python test.py configs/data/megadepth_test_1500.yaml configs/s2ld/outdoor/s2ld_kp_ds_dense.yaml \
-  --dump dump/megadepth_1500 "$@"
+  --output dump/megadepth_1500 "$@"

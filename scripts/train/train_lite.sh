@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # S2LD-Lite from nothing, on two CPU cores or a GPU: crops at native resolution, then whole images of growing size, then
 # the consensus on its candidates, then all of it together. docs/training.md tells what it costs and gives.
-# With --max_time MINUTES it stops in time; called again, it goes on from the last checkpoint. Further arguments go to
+# With --max-time MINUTES it stops in time; called again, it goes on from the last checkpoint. Further arguments go to
 # train.py, e.g. --accelerator gpu --devices 1 DATA.BATCH_SIZE 32.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."

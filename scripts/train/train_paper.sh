@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The paper configuration from nothing, on a GPU: small images first, then larger ones, real scenes of growing angle;
-# docs/training_paper.md tells what it is sized for. With --max_time MINUTES it stops in time, start and end of the
+# docs/training_paper.md tells what it is sized for. With --max-time MINUTES it stops in time, start and end of the
 # programs included; called again, it goes on from the last checkpoint. Further arguments go to train.py.
 #
 # The variables below size it, e.g. STEPS="1500 1000 800" for half the time; a value for each of the three phases.
@@ -20,8 +20,8 @@ margin="${MARGIN:-75}" # seconds of a chunk for start and end: programs, the las
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 limit="" ran=""
-if [[ "${1:-}" == --max_time ]]; then
-  limit=$((${2:?--max_time: give whole minutes} * 60))
+if [[ "${1:-}" == --max[-_]time ]]; then
+  limit=$((${2:?--max-time: give whole minutes} * 60))
   shift 2
 fi
 
@@ -51,7 +51,7 @@ phase() { # NUMBER from 0, NAME, INITIAL WEIGHTS or nothing, shares of the sourc
   if [[ -n "$limit" ]]; then
     local left=$((limit - SECONDS - margin))
     if ((left < 0)) && [[ -n "$ran" ]]; then again "$output"; fi
-    time=(--max_time "0:0:$((left > 0 ? left : 0))") # at least one step a chunk
+    time=(--max-time "0:0:$((left > 0 ? left : 0))") # at least one step a chunk
   fi
   ran=yes
   if [[ -e "$output/last.ckpt" && ! -e "$init" ]]; then init=""; fi # a state that came from another machine

@@ -1,4 +1,4 @@
-"""The one exception that this package raises for bad input, and how values stand in its message."""
+"""What this package raises: for bad input one exception, for a stopped run one; how values stand in a message."""
 
 from __future__ import annotations
 
@@ -13,6 +13,20 @@ class S2LDError(ValueError):
 
     Command-line scripts print the message and exit with status 2; a traceback means a defect of ours.
     """
+
+
+LOST_PROCESS = 3
+"""Another process of the same run has ended."""
+TERMINATED = 143
+"""128 + SIGTERM: a scheduler took the machine away; what was done is saved."""
+
+
+class Stopped(Exception):  # noqa: N818 (no error)
+    """Ends a command with one line and a status of its own, for what is neither bad input nor a defect."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status = status
 
 
 def as_one_line(error: S2LDError) -> S2LDError:

@@ -150,7 +150,7 @@ def test_bad_input_is_one_line_and_status_2(command: list[str], capsys: pytest.C
         assert script([*command, *extra]) == 2
         error = capsys.readouterr().err.strip().splitlines()
         assert len(error) == 1
-        assert error[0].startswith("test.py: ")
+        assert error[0].startswith("s2ld test: ")
 
 
 def test_another_backbone_wants_the_authors_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def test_the_command_of_the_readme_trains_on_real_scenes(tmp_path: Path, monkeyp
     lay_out(tmp_path)
     monkeypatch.chdir(tmp_path)
     small = ["DATA.IMAGE_SIZE", "[160,160]", "DATA.WORKERS", "0"]
-    result = main([*COMMAND, "--accelerator", "cpu", "--fast_dev_run", *small])
+    result = main([*COMMAND, "--accelerator", "cpu", "--fast-dev-run", *small])
     assert result.steps == 1
     assert result.metrics["train/true_matches"] > 0
     assert result.metrics["train/gradient_norm"] > 0

@@ -64,7 +64,7 @@ def test_every_pair_of_a_small_source_is_tried() -> None:
 
 
 def test_many_in_a_row_stop_with_one_line() -> None:
-    with pytest.raises(S2LDError, match=r"^16 pairs in a row .* \d+\.jpg: no such image; scripts/check_data\.py"):
+    with pytest.raises(S2LDError, match=r"^16 pairs in a row .* \d+\.jpg: no such image; s2ld check-data"):
         SkippingPairs(Numbered(ENDLESS, lambda index: True))[3]
 
 

@@ -92,7 +92,7 @@ def test_bad_files_are_named_in_one_line(tmp_path: Path) -> None:
     path = write_photos(tmp_path)
     with pytest.raises(S2LDError, match="another teacher"):
         TeacherWriter(path, replace(INFO, digest="1"))
-    with pytest.raises(S2LDError, match=r"none\.h5: no such file; make it with scripts/teacher_descriptors\.py"):
+    with pytest.raises(S2LDError, match=r"none\.h5: no such file; make it with s2ld teacher-descriptors"):
         TeacherFile(tmp_path / "none.h5", 16)
     (tmp_path / "text.h5").write_text("text")
     with pytest.raises(S2LDError, match=r"text\.h5: not a readable HDF5 file"):

@@ -1,4 +1,4 @@
-"""What is compiled; that the code agrees is measured by `scripts/benchmark.py --sections fast`: too long for a test."""
+"""What is compiled; that the code agrees is measured by `s2ld benchmark speed --sections fast`: too long for a test."""
 
 from __future__ import annotations
 

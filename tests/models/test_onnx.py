@@ -115,8 +115,8 @@ def test_what_cannot_be_exported_is_refused(lite: S2LD, monkeypatch: pytest.Monk
     for size in ((100, 96), (96, 100), (8, 96)):
         with pytest.raises(S2LDError, match="must be multiples of 8 px"):
             check_size(*size)
-    monkeypatch.setattr("s2ld.models.onnx.find_spec", lambda name: None)
-    with pytest.raises(S2LDError, match=r"needs onnx and onnxscript; .* pip install -e '\.\[onnx\]'"):
+    monkeypatch.setattr("s2ld.extras.is_there", lambda name: False)
+    with pytest.raises(S2LDError, match=r'^onnx, onnxscript are missing: pip install "s2ld\[onnx\]"$'):
         export_onnx(FixedMatches(lite, 10), (96, 64), {})
 
 

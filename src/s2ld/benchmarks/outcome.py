@@ -1,4 +1,4 @@
-"""One measured number of `scripts/benchmark.py` beside its target."""
+"""One measured number of `s2ld benchmark speed` beside its target."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from s2ld.benchmarks.own_process import own_peak, run_alone
 from s2ld.config import defaults
 from s2ld.errors import S2LDError
+from s2ld.extras import install
 from s2ld.models.checkpoint import load_model
 from s2ld.models.fast.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
@@ -142,7 +143,7 @@ def loftr(matches: int, device: torch.device | None = None) -> Match:
     try:
         from kornia.feature import LoFTR
     except ImportError as error:
-        raise S2LDError(f"kornia's LoFTR cannot be loaded ({error}); pip install -U kornia") from error
+        raise S2LDError(f"kornia's LoFTR cannot be loaded ({error}): {install('eval')}") from error
     torch.manual_seed(0)
     network: nn.Module = LoFTR(pretrained=None).eval().requires_grad_(False).to(device)
 

@@ -1,4 +1,4 @@
-"""How the scripts end: one line and a status where a traceback would help nobody."""
+"""How the commands end: one line and a status where a traceback would help nobody."""
 
 from __future__ import annotations
 
@@ -8,28 +8,15 @@ import sys
 from collections.abc import Callable
 
 from s2ld.data.images.decoders import QUIET
-from s2ld.errors import S2LDError
+from s2ld.errors import S2LDError, Stopped
 from s2ld.files import printable
-from s2ld.training.loop.peers import LOST_STATUS
 
 BAD_INPUT = 2
-LOST_PROCESS = LOST_STATUS
-"""Another process of the same run has ended."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it."""
-TERMINATED = 143
-"""128 + SIGTERM: a scheduler took the machine away; what was done is saved."""
 
 
-class Stopped(Exception):  # noqa: N818 (no error)
-    """Ends a script with one line and a status of its own, for what is neither bad input nor a defect."""
-
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(line)
-        self.status = status
-
-
-def exit_status(script: str, body: Callable[[], int]) -> int:
+def exit_status(command: str, body: Callable[[], int]) -> int:
     """Run `body` and return its exit status.
 
     Bad input (`S2LDError`) is one line on standard error and status 2, Ctrl-C one line and status 130, `Stopped` one
@@ -41,11 +28,11 @@ def exit_status(script: str, body: Callable[[], int]) -> int:
     try:
         return body()
     except S2LDError as error:
-        print(f"{script}: {printable(error)}", file=sys.stderr)
+        print(f"{command}: {printable(error)}", file=sys.stderr)
         return BAD_INPUT
     except Stopped as error:
-        print(f"\n{script}: {error}", file=sys.stderr)
+        print(f"\n{command}: {error}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt as error:
-        print(f"\n{script}: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
+        print(f"\n{command}: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
         return INTERRUPTED

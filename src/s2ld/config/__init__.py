@@ -11,6 +11,7 @@ from typing import Any
 from yacs.config import CfgNode as CN
 
 from s2ld.config.defaults import defaults
+from s2ld.config.shipped import find_config
 from s2ld.config.values import ONE_OR_MORE, fit
 from s2ld.config.yaml_text import read_yaml
 from s2ld.errors import S2LDError, one_line, shown
@@ -39,7 +40,7 @@ def value_of(config: CN, key: str) -> Any:
 def build_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = (), base: CN | None = None) -> CN:
     """Merge YAML `files` left to right over `base` (the defaults), then `overrides` (KEY VALUE ...), and freeze.
 
-    Nothing is merged into `base` itself.
+    A file is a path, or the name of one that ships (`find_config`). Nothing is merged into `base` itself.
 
     Raises:
         S2LDError: a file is missing, is not YAML, is Python; a key is unknown (the nearest known one is named) or
@@ -47,7 +48,7 @@ def build_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()
     """
     config = defaults() if base is None else base.clone()
     config.defrost()
-    for file in map(Path, files):
+    for file in map(find_config, files):
         if file.suffix not in (".yaml", ".yml"):
             raise S2LDError(f"{file}: a config must be a .yaml file (a .py config would execute); rewrite it as YAML")
         _merge_text(config, read_text(file, "config", "give a YAML file"), str(file))

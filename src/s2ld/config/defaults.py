@@ -139,7 +139,7 @@ def _train() -> CN:
     c.CANDIDATES.TURN = 20.0  # sigma of the angle by which the points of each image are turned, degrees
     c.CANDIDATES.SCALE = 1.4  # by which the points of each image are scaled at most, either way
     c.TEACHER = CN()  # the coarse map must find what another network says of the clean photographs (homography, light)
-    c.TEACHER.FILE = ""  # its descriptors, by scripts/teacher_descriptors.py on their folders; empty: no teacher
+    c.TEACHER.FILE = ""  # its descriptors, by s2ld teacher-descriptors on their folders; empty: no teacher
     c.TEACHER.WEIGHT = 0.25  # of its loss
     c.TEACHER.POINTS = 128  # most points a view
     c.TEACHER.TEMPERATURE = 0.07  # the cosines are divided by it at the start; it is learnt

@@ -21,7 +21,7 @@ from s2ld.errors import S2LDError
 from s2ld.geometry.camera import rescale_intrinsics
 
 SCENES_OF_A_RUN = 3
-"""Scenes that a training looks at before it starts; `scripts/check_data.py` looks at all."""
+"""Scenes that a training looks at before it starts; `s2ld check-data` looks at all."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def odd_scenes(config: CN) -> Iterator[str]:
             except S2LDError:  # what cannot be read is told where it is needed
                 continue
             if said:
-                yield f"scene {path.stem}: {said} (scripts/check_data.py looks at all scenes)"
+                yield f"scene {path.stem}: {said} (s2ld check-data looks at all scenes)"
 
 
 def _judge_index(index: SceneIndex, where: MegaDepthFiles, config: CN) -> str:

@@ -41,5 +41,5 @@ class SkippingPairs:
             tried = shuffled(attempt % len(self), len(self), index)
         raise S2LDError(
             f"{IN_A_ROW} pairs in a row could not be read, the last: {skipped[-1]}; "
-            "scripts/check_data.py DATA_CONFIG says what is wrong"
+            "s2ld check-data DATA_CONFIG says what is wrong"
         )

@@ -31,7 +31,7 @@ MOST_POINTS = 2**_ROW_BITS
 """Of a photograph."""
 _HASH_BYTES = 5  # a label is 56 bits in all
 _LEAST_DEPTH = 1e-9
-REMEDY = "make it with scripts/teacher_descriptors.py (anew where it is damaged), and let one process write it"
+REMEDY = "make it with s2ld teacher-descriptors (anew where it is damaged), and let one process write it"
 
 Array = NDArray[np.float64]
 Lesson = Callable[[Array, Array], TeacherPoints]
@@ -101,7 +101,7 @@ class TeacherFile:
     """A file of descriptors, read by each process through a handle of its own.
 
     Args:
-        path: the file, of `scripts/teacher_descriptors.py`.
+        path: the file, of `s2ld teacher-descriptors`.
         count: most points that a view takes.
 
     Raises:
@@ -129,7 +129,7 @@ class TeacherFile:
         if missing:
             raise S2LDError(
                 f"{self.path}: lacks {len(missing)} of {len(names)} photographs, e.g. {missing[0]}; "
-                "run scripts/teacher_descriptors.py on their folder again, which goes on where it stopped"
+                "run s2ld teacher-descriptors on their folder again, which goes on where it stopped"
             )
 
     def read(self, name: str, size: tuple[int, int]) -> PhotoDescriptors:
@@ -227,7 +227,7 @@ def read_info(path: Path) -> TeacherInfo:
     """
     with read_hdf5(path, REMEDY) as file:
         if any(name not in file.attrs for name in TeacherInfo.__dataclass_fields__):
-            raise S2LDError(f"{path}: holds no descriptors of scripts/teacher_descriptors.py; make it with that")
+            raise S2LDError(f"{path}: holds no descriptors of s2ld teacher-descriptors; make it with that")
         return TeacherInfo(**{name: file.attrs[name] for name in TeacherInfo.__dataclass_fields__})
 
 

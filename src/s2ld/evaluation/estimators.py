@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import poselib
 from numpy.typing import NDArray
 
 from s2ld.config import CN
@@ -159,6 +158,8 @@ class PoseLibRansac:
     @property
     def settings(self) -> str:
         """See `Estimator`."""
+        import poselib
+
         return (
             f"PoseLib {poselib.__version__} estimate_relative_pose, {self.threshold:g} px, "
             f"confidence {self.confidence:g}"
@@ -170,6 +171,8 @@ class PoseLibRansac:
         """See `PoseEstimator`."""
         if len(points0) < MIN_MATCHES:
             return None
+        import poselib
+
         pose, info = poselib.estimate_relative_pose(
             np.asarray(points0, np.float64),
             np.asarray(points1, np.float64),

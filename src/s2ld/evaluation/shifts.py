@@ -12,6 +12,7 @@ import numpy as np
 
 from s2ld.data.images.reading import UInt8Image
 from s2ld.errors import S2LDError
+from s2ld.extras import install
 from s2ld.matcher import Matcher
 from s2ld.types import FloatArray
 
@@ -33,7 +34,7 @@ def pictures(names: Sequence[str] = NAMES) -> list[UInt8Image]:
     try:
         import skimage.data
     except ImportError as error:
-        raise S2LDError("the pictures come with scikit-image, which is missing: pip install scikit-image") from error
+        raise S2LDError(f"the pictures come with scikit-image, which is missing: {install('demo')}") from error
     return [np.asarray(getattr(skimage.data, name)()) for name in names]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2ld.errors import S2LDError
+from s2ld.extras import need
 from s2ld.models.consensus.stage import gather_candidates
 from s2ld.models.fast.inference import for_inference
 from s2ld.models.network import S2LD
@@ -110,13 +110,6 @@ def check_size(width: int, height: int) -> None:
         raise S2LDError(f"size {width} x {height}: width and height must be multiples of 8 px, at least 16")
 
 
-def need(*modules: str) -> None:
-    """Raise `S2LDError` with what to install where one of the modules is missing."""
-    missing = [name for name in modules if find_spec(name) is None]
-    if missing:
-        raise S2LDError(f"ONNX export needs {' and '.join(missing)}; in the checkout, pip install -e '.[onnx]'")
-
-
 def export_onnx(
     model: FixedMatches, size: tuple[int, int] | None, metadata: Mapping[str, str], opset: int = OPSET
 ) -> bytes:
@@ -134,7 +127,7 @@ def export_onnx(
     Raises:
         S2LDError: a size that the network does not take, an opset that cannot be written, or onnx is not installed.
     """
-    need("onnx", "onnxscript")
+    need("onnx", "onnx", "onnxscript")
     shapes = None
     sizes = EXAMPLE
     if size is None:
@@ -204,7 +197,7 @@ def compare(content: bytes, model: FixedMatches, image0: Tensor, image1: Tensor)
     Raises:
         S2LDError: onnxruntime is not installed.
     """
-    need("onnxruntime")
+    need("onnx", "onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -6,22 +6,19 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from s2ld.data.images.reading import UInt8Image, write_image
 from s2ld.files import printable
 from s2ld.types import FloatArray
+
+if TYPE_CHECKING:  # a panel can be made without it: it is drawn only where matplotlib is installed
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_LINES = 500
 """Most lines drawn by default: more of them hide the images."""
@@ -86,6 +83,9 @@ def draw_panels(
     Raises:
         S2LDError: the picture cannot be written there.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     canvas, place0, place1 = _side_by_side(image0, image1)
     height, width = canvas.shape[:2]
     full = (width + _BAR, len(panels) * (height + _HEAD))
@@ -157,6 +157,10 @@ def _scale(image: UInt8Image, small: UInt8Image) -> tuple[float, float]:
 
 
 def _draw_lines(axes: Axes, start: FloatArray, end: FloatArray, panel: Panel, values: FloatArray) -> None:
+    from matplotlib import colormaps
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import Normalize
+
     colours = colormaps[panel.colours](Normalize(*panel.limits, clip=True)(values))
     axes.add_collection(LineCollection(list(np.stack([start, end], 1)), colors=colours, linewidths=0.6, alpha=0.55))
     ends, both = np.concatenate([start, end]), np.concatenate([colours, colours])
@@ -164,6 +168,10 @@ def _draw_lines(axes: Axes, start: FloatArray, end: FloatArray, panel: Panel, va
 
 
 def _draw_bar(figure: Figure, axes: Axes, panel: Panel) -> None:
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     bar = figure.colorbar(ScalarMappable(Normalize(*panel.limits), colormaps[panel.colours]), cax=axes)
     if panel.label:
         bar.set_label(panel.label)

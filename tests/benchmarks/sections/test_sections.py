@@ -1,4 +1,4 @@
-"""The sections of `scripts/benchmark.py` on images so small that they take seconds."""
+"""The sections of `s2ld benchmark speed` on images so small that they take seconds."""
 
 from __future__ import annotations
 

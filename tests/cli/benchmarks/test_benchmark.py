@@ -1,4 +1,4 @@
-"""`scripts/benchmark.py` and its section `pair` on images so small that it takes seconds."""
+"""`s2ld benchmark speed` and its section `pair` on images so small that it takes seconds."""
 
 from __future__ import annotations
 
@@ -220,5 +220,5 @@ def test_bad_input_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) 
         assert script([*TINY, *extra]) == 2
         error = capsys.readouterr().err.strip().splitlines()
         assert len(error) == 1
-        assert error[0].startswith("benchmark.py: ")
+        assert error[0].startswith("s2ld benchmark speed: ")
         assert said in error[0]

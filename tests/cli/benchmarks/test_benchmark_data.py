@@ -1,4 +1,4 @@
-"""`scripts/benchmark_data.py` with a network and pairs so small that it takes seconds."""
+"""`s2ld benchmark data` with a network and pairs so small that it takes seconds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def command(tmp_path: Path) -> list[str]:
     for number in range(2):
         photo = np.random.default_rng(number).integers(0, 256, (96, 128, 3), np.uint8)
         cv2.imwrite(str(tmp_path / f"{number}.png"), photo)
-    counts = ["--pairs", "2", "--batches", "1", "--steps", "2", "--render_batch", "2"]
+    counts = ["--pairs", "2", "--batches", "1", "--steps", "2", "--render-batch", "2"]
     return [str(tmp_path / "tiny.yaml"), *counts, "--accelerator", "cpu", "DATA.PHOTOS", str(tmp_path)]
 
 
@@ -74,4 +74,4 @@ def test_bad_input_is_one_line_and_status_2(
         assert script([*command, *extra]) == 2
         error = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("measuring ")]
         assert len(error) == 1
-        assert error[0].startswith("benchmark_data.py: ")
+        assert error[0].startswith("s2ld benchmark data: ")

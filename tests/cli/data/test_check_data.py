@@ -1,4 +1,4 @@
-"""`scripts/check_data.py`: each kind of damage, done to small scenes, is found, counted and cleaned away."""
+"""`s2ld check-data`: each kind of damage, done to small scenes, is found, counted and cleaned away."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from s2ld.cli.data.check import SourceReport, main, script
+from s2ld.cli.data.check import SourceReport
+from s2ld.cli.data.check_data import main, script
 from s2ld.config import build_config
 from s2ld.data.images.photo_files import PROBLEMS
 from s2ld.data.index.files import SceneIndex, read_index, read_indices, write_index
@@ -69,7 +70,7 @@ def keys(data: Path) -> list[str]:
 
 
 def command(data: Path, *more: str) -> list[str]:
-    return [str(data / "data.yaml"), "--workers", "0", "--split", "train", *more, *keys(data)]
+    return [str(data / "data.yaml"), "--jobs", "0", "--split", "train", *more, *keys(data)]
 
 
 def damage(data: Path) -> None:
@@ -121,7 +122,7 @@ def test_every_kind_of_damage_is_counted_and_cleaned_away(data: Path, capsys: py
     assert isinstance(source, MegaDepthPairs)
     with pytest.warns(UserWarning, match="rescaled"):
         assert all(source[i].view0.depth is not None for i in range(len(source)))
-    assert script([str(data / "data.yaml"), "--workers", "0", "--split", "train", *keys(data), *use]) == 0
+    assert script([str(data / "data.yaml"), "--jobs", "0", "--split", "train", *keys(data), *use]) == 0
 
 
 def test_fast_sees_all_but_what_only_decoding_shows(data: Path) -> None:
@@ -191,7 +192,7 @@ def test_a_missing_index_folder_is_told_with_its_remedy(data: Path) -> None:
 
 
 def test_training_and_validation_on_the_same_files_are_walked_once(data: Path) -> None:
-    reports = main([str(data / "data.yaml"), "--workers", "0", *keys(data)])
+    reports = main([str(data / "data.yaml"), "--jobs", "0", *keys(data)])
     assert [report.title for report in reports] == [
         *("megadepth, train and val", "photographs, test: none, textures are drawn")
     ]
@@ -205,7 +206,7 @@ def test_photographs_and_posed_pairs_are_read(data: Path, capsys: pytest.Capture
     (folder / "pairs.json").write_text(json.dumps([pair, {**pair, "image0": "2.jpg"}]))
     sources = ["DATA.TRAIN_SOURCES", "['synthetic']", "DATA.VAL_SOURCES", "['posed_pairs']"]
     places = ["DATA.PHOTOS", str(folder), "DATA.POSED_PAIRS.ROOT", str(folder)]
-    reports = main([str(data / "data.yaml"), "--workers", "0", *sources, *places])
+    reports = main([str(data / "data.yaml"), "--jobs", "0", *sources, *places])
     assert [(report.title, len(report.errors)) for report in reports] == [
         ("photographs, train: 10 items", 1),
         ("posed_pairs, val: 2 items", 1),
@@ -222,18 +223,18 @@ def test_validation_sets_are_walked_as_what_they_test(data: Path) -> None:
     )
     own = data / "posed.yaml"
     own.write_text(f"DATA: {{TEST_SOURCE: posed_pairs, TEST_PAIRS: 0, POSED_PAIRS: {{ROOT: {images}}}}}\n")
-    arguments = [str(data / "data.yaml"), "--workers", "0", "DATA.VAL_SOURCES", "[]", "DATA.VAL_SETS", str([str(own)])]
+    arguments = [str(data / "data.yaml"), "--jobs", "0", "DATA.VAL_SOURCES", "[]", "DATA.VAL_SETS", str([str(own)])]
     reports = main([*arguments, "--split", "val"])
     assert [(report.title, len(report.errors)) for report in reports] == [("posed_pairs, test: 1 items", 1)]
     assert not [report for report in main([*arguments, "--split", "test"]) if "posed" in report.title]
 
 
 def test_bad_arguments_are_one_line_and_status_2(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for extra in (["--workers", "-1"], ["DATA.MEGADEPTH.LAYOUT", "phoenix"], ["DATA.MEGADEPTH.ROTO", "x"]):
+    for extra in (["--jobs", "-1"], ["DATA.MEGADEPTH.LAYOUT", "phoenix"], ["DATA.MEGADEPTH.ROTO", "x"]):
         assert script([*command(data), *extra]) == 2
         error = capsys.readouterr().err.splitlines()
         assert len(error) == 1
-        assert error[0].startswith("check_data.py: ")
+        assert error[0].startswith("s2ld check-data: ")
 
 
 def test_rigid_poses() -> None:
@@ -251,7 +252,7 @@ def test_the_real_index_without_its_images(
     monkeypatch.chdir(tmp_path)
     overrides = ["DATA.MEGADEPTH.TEST_INDEX", str(SHARED / "megadepth_test_1500_scene_info")]
     config = str(ROOT / "configs/data/megadepth_test_1500.yaml")
-    assert script([config, "--split", "test", "--workers", "0", *overrides]) == 1
+    assert script([config, "--split", "test", "--jobs", "0", *overrides]) == 1
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed.splitlines() if line.startswith(("00", "total"))]
     assert [row[2] for row in rows] == ["300"] * 5 + ["1500"]
@@ -270,7 +271,7 @@ def test_real_scenes_by_their_headers(tmp_path: Path, form: str) -> None:
         "DATA.MEGADEPTH.INDEX",
         str(SHARED / f"real_scenes/{form}"),
     ]
-    (report,) = main([str(tmp_path / "data.yaml"), "--split", "train", "--fast", "--workers", "0", *places])
+    (report,) = main([str(tmp_path / "data.yaml"), "--split", "train", "--fast", "--jobs", "0", *places])
     assert report.is_clean
     assert sum(scene.pairs for scene in report.scenes) == 4719
     assert sum(scene.rescaled for scene in report.scenes) == 0

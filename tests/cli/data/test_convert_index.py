@@ -1,4 +1,4 @@
-"""`scripts/convert_index.py`: both forms in, plain arrays out, one line for each file that is refused."""
+"""`s2ld convert-index`: both forms in, plain arrays out, one line for each file that is refused."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_bad_file_stops_no_other_and_nothing_in_it_runs(folder: Path, capsys: 
     assert script([str(folder / "in"), str(folder / "out")]) == 1
     output = capsys.readouterr()
     assert "converted 2 index files of 4 pairs, copied 1 lists, refused 2" in output.out
-    refused = [line for line in output.err.splitlines() if line.startswith("convert_index.py: ")]
+    refused = [line for line in output.err.splitlines() if line.startswith("s2ld convert-index: ")]
     assert len(refused) == 2
     assert "evil.npz: refused: this pickle asks for posix.system" in refused[0]
     assert "half.npz" in refused[1]

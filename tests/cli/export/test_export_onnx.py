@@ -48,7 +48,7 @@ def test_what_is_left_out_is_said_to_be(
     densify: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metadata: dict[str, str] = {}
-    monkeypatch.setattr(export, "need", lambda *_: None)
+    monkeypatch.setattr("s2ld.extras.is_there", lambda _: True)
     monkeypatch.setattr(export, "export_onnx", lambda *args: metadata.update(args[2]) or b"file")
     overrides = (
         "MODEL.REFINEMENT.ENABLED", "True", "MODEL.FINE.TYPE", "correlation", "MODEL.CONSENSUS.ENABLED", "True",
@@ -68,13 +68,13 @@ def test_what_is_left_out_is_said_to_be(
 def test_a_file_that_disagrees_is_not_written(
     weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export, "need", lambda *_: None)
+    monkeypatch.setattr("s2ld.extras.is_there", lambda _: True)
     monkeypatch.setattr(export, "export_onnx", lambda *_: b"wrong")
     monkeypatch.setattr(export, "compare", lambda *_: export.Agreement(10, 10, 5, 0.001, 0.0))
     output = weights.parent / "tiny.onnx"
     assert script(["--weight", str(weights), "--size", "96", "64", "--output", str(output)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("export_onnx.py: not written, since file and torch disagree at 96 x 64 and 96 x 64: 10 ")
+    assert error.startswith("s2ld export onnx: not written, since file and torch disagree at 96 x 64 and 96 x 64: 10 ")
     assert error.count("\n") == 1
     assert not list(weights.parent.glob("tiny.onnx*"))
     written = main(["--weight", str(weights), "--size", "96", "64", "--output", str(output), "--no-check"])
@@ -92,16 +92,16 @@ def test_a_file_that_disagrees_is_not_written(
 def test_bad_arguments_are_one_line(
     arguments: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export, "need", lambda *_: None)
+    monkeypatch.setattr("s2ld.extras.is_there", lambda _: True)
     assert script(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"export_onnx.py: {line}")
+    assert error.startswith(f"s2ld export onnx: {line}")
     assert error.count("\n") == 1
 
 
 def test_missing_packages_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    monkeypatch.setattr("s2ld.extras.is_there", lambda _: False)
     assert script([]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("export_onnx.py: ONNX export needs onnx and onnxscript and onnxruntime; in the checkout, ")
+    assert error.startswith('s2ld export onnx: onnx, onnxscript, onnxruntime are missing: pip install "s2ld[onnx]"')
     assert error.count("\n") == 1

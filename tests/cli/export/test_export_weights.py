@@ -10,11 +10,12 @@ from tiny_runs import write_tiny
 
 from s2ld.cli.export.weights import main as export
 from s2ld.cli.export.weights import script
-from s2ld.cli.train.train import TrainResult, main
+from s2ld.cli.train.train import main
 from s2ld.data.images.motorcycle import load_motorcycle
 from s2ld.matcher import Matcher
 from s2ld.models.checkpoint import load_model, read_weights, save_weights
 from s2ld.pretrained import resolve
+from s2ld.training.loop.run import TrainResult
 from s2ld.types import Matches
 
 

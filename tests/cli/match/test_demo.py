@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from s2ld import Matcher
-from s2ld.cli.match.demo import main
+from s2ld.cli.match.demo import script as main
 from s2ld.cli.match.pairs import TILE, all_pairs
 from s2ld.config import build_config
 from s2ld.data.images.reading import read_image
@@ -268,7 +268,7 @@ def test_bad_input_is_one_line_and_status_2(
     option = [] if "--weight" in arguments else ["--weight", weights]
     assert main([*arguments, *option]) == 2
     out, err = capsys.readouterr()
-    assert err.startswith("demo_match.py: ")
+    assert err.startswith("s2ld match: ")
     assert err.count("\n") == 1
     assert words in err
     assert out == ""
@@ -291,8 +291,8 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_nothing_half(
     assert written(photos) == files_of("1-1") | {"2-2.npz"}
     with np.load(photos / "out/2-2.npz") as data:
         assert len(data["points0"])
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("demo_match.py: ")]
-    assert lines == [f"demo_match.py: interrupted; 1 of 3 pairs are done, see {photos / 'out'}"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("s2ld match: ")]
+    assert lines == [f"s2ld match: interrupted; 1 of 3 pairs are done, see {photos / 'out'}"]
 
 
 def test_names_that_matplotlib_would_read_as_formulas(photos: Path, weights: str) -> None:
@@ -345,7 +345,7 @@ def test_without_scikit_image_the_remedy_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "skimage.data", None)
     assert main(["--weight", weights]) == 2
-    assert "pip install scikit-image" in capsys.readouterr().err
+    assert 'pip install "s2ld[demo]"' in capsys.readouterr().err
 
 
 def test_the_script_helps_without_loading_the_network() -> None:

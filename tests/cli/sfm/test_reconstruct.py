@@ -91,4 +91,4 @@ def test_help_is_quick_and_options_out_of_range_are_one_line(places: Path, capsy
     assert done.stdout.strip() == "False"
     for wrong in (["--jobs", "0"], ["--grid", "0"], ["--grid", "1", "--least-pairs", "2"], ["--merge-radius", "-1"]):
         assert match_folder.script([str(places), "/nowhere", *wrong]) == 2
-        assert re.fullmatch(r"match_folder.py: [^\n]+\n", capsys.readouterr().err)
+        assert re.fullmatch(r"s2ld match-folder: [^\n]+\n", capsys.readouterr().err)

@@ -12,15 +12,14 @@ import yaml
 
 from s2ld.cli.train.ablate import RESULT, SETTINGS, Job, base_config, build_parser, main, script, validate
 from s2ld.cli.train.ablation_tables import Result, write_tables
-from s2ld.cli.train.train import WEIGHTS
 from s2ld.cli.train.variants import VARIANTS, choose, variant_config, variant_configs
 from s2ld.config import build_config, value_of
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import read_weights, save_weights
 from s2ld.models.network import S2LD
+from s2ld.training.loop.run import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[3]
-TRAIN = ROOT / "train.py"
 TINY = {
     "MODEL": {
         "BACKBONE": {"TYPE": "lite", "STEM_DIM": 8, "DIMS": [8, 16, 16], "BLOCKS": [0, 0, 0], "FINE_DIM": 8},
@@ -50,10 +49,10 @@ def test_two_variants_are_trained_measured_and_kept(
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     output = tmp_path / "out"
-    first = main([*command, "--variants", "baseline"], TRAIN)
+    first = main([*command, "--variants", "baseline"])
     assert first["baseline"].sources == ["homography"]
     written = (output / "baseline" / WEIGHTS).stat().st_mtime_ns
-    both = main([*command, "--variants", "no_corner_loss,baseline"], TRAIN)
+    both = main([*command, "--variants", "no_corner_loss,baseline"])
     assert list(both) == ["baseline", "no_corner_loss"]
     assert both["baseline"] == first["baseline"]
     assert (output / "baseline" / WEIGHTS).stat().st_mtime_ns == written
@@ -71,22 +70,23 @@ def test_two_variants_are_trained_measured_and_kept(
     assert float(rows[0]["score"]) == both["baseline"].metrics["val_homography/score"]
     assert "| no_corner_loss | 2 |" in (output / "ablations.md").read_text()
     with pytest.raises(S2LDError, match=r"config\.yaml: this variant was begun with other settings"):
-        main([*command, "--variants", "no_corner_loss", "TRAIN.SEED", "1"], TRAIN)
+        main([*command, "--variants", "no_corner_loss", "TRAIN.SEED", "1"])
 
 
 def test_what_the_training_says_is_one_line(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train = tmp_path / "failing.py"
-    train.write_text("import sys\nprint('a note\\ntrain.py: w.ckpt: no such file', file=sys.stderr)\nsys.exit(2)\n")
-    assert script(train, [*command, "--variants", "baseline"]) == 2
-    assert capsys.readouterr().err == "ablate.py: baseline: w.ckpt: no such file\n"
+    train = tmp_path / "s2ld.py"  # takes the place of the package in `python -m s2ld`
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    train.write_text("import sys\nprint('a note\\ns2ld train: w.ckpt: no such file', file=sys.stderr)\nsys.exit(2)\n")
+    assert script([*command, "--variants", "baseline"]) == 2
+    assert capsys.readouterr().err == "s2ld ablate: baseline: w.ckpt: no such file\n"
     train.write_text("raise RuntimeError('a defect')\n")
-    with pytest.raises(S2LDError, match=r"baseline: train.py ended with status 1; see .*train\.log$"):
-        main([*command, "--variants", "baseline"], train)
+    with pytest.raises(S2LDError, match=r"baseline: s2ld train ended with status 1; see .*train\.log$"):
+        main([*command, "--variants", "baseline"])
     train.write_text("import sys\nsys.exit(130)\n")
     with pytest.raises(KeyboardInterrupt, match="goes on with baseline"):
-        main([*command, "--variants", "baseline"], train)
+        main([*command, "--variants", "baseline"])
     assert not (tmp_path / "out/ablations.md").exists()
 
 
@@ -113,7 +113,7 @@ def test_variants_are_measured_on_all_pairs_or_not_at_all(command: list[str], tm
         (["--steps", "0"], "TRAIN.MAX_STEPS is 0"),
         (["TRAIN.SCHEDULE", "linear"], "TRAIN.SCHEDULE 'linear'"),
         (["--size", "60", "64"], "multiples of 8"),
-        (["--max_time", "soon"], "--max_time soon"),
+        (["--max-time", "soon"], "--max-time soon"),
         (["DATA.PHOTOS", "nowhere"], "nowhere"),
     ],
 )

@@ -12,11 +12,13 @@ import pytest
 import torch
 import yaml
 
-from s2ld.cli.train.train import initialise, main, script, seconds, split_items
+from s2ld.cli.items import split_items
+from s2ld.cli.train.train import main, script, seconds
 from s2ld.config import build_config
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import load_model, read_weights, save_weights
 from s2ld.training.loop.module import S2LDModule
+from s2ld.training.loop.run import initialise
 
 TINY = {
     "MODEL": {
@@ -67,13 +69,13 @@ def test_max_time_is_minutes_or_a_clock(text: str, expected: float) -> None:
 
 @pytest.mark.parametrize("text", ["soon", "1:2:3:4:5", "-1", ""])
 def test_bad_max_time_is_refused(text: str) -> None:
-    with pytest.raises(S2LDError, match="--max_time"):
+    with pytest.raises(S2LDError, match="--max-time"):
         seconds(text)
 
 
 def test_options_stand_anywhere_and_nothing_is_written_by_a_dev_run(config: str, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    result = main([config, "--fast_dev_run", "TRAIN.SEED", "1", "--output", str(output), "--accelerator", "cpu"])
+    result = main([config, "--fast-dev-run", "TRAIN.SEED", "1", "--output", str(output), "--accelerator", "cpu"])
     assert result.steps == 1
     assert result.weights is None
     assert result.metrics["loss/total"] > 0
@@ -101,7 +103,7 @@ def test_a_run_writes_weights_that_load_and_start_another(config: str, tmp_path:
     for name, value in part.matcher.state_dict().items():
         torch.testing.assert_close(value, network.state_dict()[name] if name.startswith(taken) else before[name])
 
-    again = main([config, "--fast_dev_run", "--accelerator", "cpu", "TRAIN.INIT_WEIGHTS", str(first.weights)])
+    again = main([config, "--fast-dev-run", "--accelerator", "cpu", "TRAIN.INIT_WEIGHTS", str(first.weights)])
     assert again.steps == 1
 
 
@@ -110,7 +112,7 @@ def test_weights_of_another_network_are_refused(config: str, tmp_path: Path) -> 
     save_weights(path, {"backbone.nothing": torch.zeros(1)}, build_config([config]))
     for key in ("TRAIN.INIT_WEIGHTS", "TRAIN.INIT_DETECTOR"):
         with pytest.raises(S2LDError, match=r"other\.safetensors.*missing"):
-            main([config, "--fast_dev_run", "--accelerator", "cpu", key, str(path)])
+            main([config, "--fast-dev-run", "--accelerator", "cpu", key, str(path)])
 
 
 def test_weights_of_another_layout_start_what_they_fit(
@@ -145,8 +147,8 @@ def test_weights_of_another_layout_start_what_they_fit(
         (["TRAIN.STEPS", "3"], "TRAIN.STEPS"),
         (["--devices", "two"], "--devices two"),
         (["--devices", "0"], "--devices 0"),
-        (["--num_nodes", "0"], "--num_nodes 0"),
-        (["--max_time", "nan"], "--max_time nan"),
+        (["--num-nodes", "0"], "--num-nodes 0"),
+        (["--max-time", "nan"], "--max-time nan"),
         (["--output", "{tmp}/tiny.yaml"], "tiny.yaml: cannot create this output folder"),
         (["DATA.BATCH_SIZE", "0"], "DATA.BATCH_SIZE is 0"),
         (["DATA.PHOTOS", "{tmp}/photos", "DATA.WORKERS", "1"], r"16 pairs in a row .*broken\.jpg: not"),
@@ -214,7 +216,7 @@ def test_ctrl_c_saves_the_step_and_the_run_goes_on_from_it(
 def test_a_gpu_that_is_not_there_is_said(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(S2LDError, match="no CUDA GPU"):
-        main([config, "--fast_dev_run", "--accelerator", "gpu"])
+        main([config, "--fast-dev-run", "--accelerator", "gpu"])
 
 
 def test_the_script_ends_with_status_2_and_one_line(
@@ -223,5 +225,5 @@ def test_the_script_ends_with_status_2_and_one_line(
     monkeypatch.setattr(sys, "argv", ["train.py", "missing.yaml"])
     assert script() == 2
     error = capsys.readouterr().err
-    assert error.startswith("train.py: missing.yaml: cannot read this config")
+    assert error.startswith("s2ld train: missing.yaml: cannot read this config")
     assert error.count("\n") == 1

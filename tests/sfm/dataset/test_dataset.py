@@ -1,4 +1,4 @@
-"""`scripts/build_dataset.py` on rendered photographs: against their true cameras and depth, with all that is bad."""
+"""`s2ld build-dataset` on rendered photographs: against their true cameras and depth, with all that is bad."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def test_after_a_full_disk_it_goes_on(
         patch.setattr("s2ld.files._flush", full)
         assert script([str(photos), str(out), *SMALL]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("build_dataset.py: ")
+    assert line.startswith("s2ld build-dataset: ")
     assert "No space left on device" in line
     main([str(photos), str(out), *SMALL], progress=False)
     assert lost.exists()
@@ -288,7 +288,7 @@ def test_colmaps_own_depth_is_taken(built: Path, photos: Path, tmp_path: Path) -
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert script(arguments) == 2
-    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "build_dataset.py:" in line]
+    lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "build-dataset:" in line]
     assert len(lines) == 1
     return lines[0]
 
@@ -323,4 +323,4 @@ def test_bad_input_is_one_line(
         raise ImportError("No module named 'pycolmap'")
 
     monkeypatch.setattr("s2ld.sfm.mapping.colmap.importlib.import_module", missing)
-    assert 'pip install -e ".[sfm]"' in refused([str(one), out], capsys)
+    assert 'pip install "s2ld[sfm]"' in refused([str(one), out], capsys)

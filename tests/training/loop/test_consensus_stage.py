@@ -14,13 +14,14 @@ from test_module import fit, parameters
 from test_resume import content, differing, stop_after_two_steps
 from tiny_runs import write_tiny
 
-from s2ld.cli.train.train import TrainResult, main
+from s2ld.cli.train.train import main
 from s2ld.data.sample import collate
 from s2ld.data.sources.by_name import build_source
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import load_model, read_weights, save_weights
 from s2ld.models.network import S2LD
 from s2ld.training.loop.module import S2LDModule
+from s2ld.training.loop.run import TrainResult
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(in eval mode|LeafSpec|across ranks is zero)")
 
@@ -68,7 +69,7 @@ def test_two_and_two_steps_are_four(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cache = ["TRAIN.CANDIDATES.CACHE", str(tmp_path / "common.h5")]
     whole = run(tmp_path, "whole", *cache)
     monkeypatch.setattr("s2ld.training.loop.callbacks.TimeLimit.on_train_batch_end", stop_after_two_steps)
-    assert run(tmp_path, "halves", "--max_time", "1", *cache).steps == 2
+    assert run(tmp_path, "halves", "--max-time", "1", *cache).steps == 2
     rest = run(tmp_path, "halves", "--resume", "auto", *cache)
     a, b = content(tmp_path / "whole/last.ckpt"), content(tmp_path / "halves/last.ckpt")
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "PairDataModule", "global_step"):

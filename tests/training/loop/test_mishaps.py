@@ -9,11 +9,11 @@ import torch
 from test_ddp import arguments, run_unlucky
 from test_resume import content, differing, note_indices
 
-from s2ld.cli.status import LOST_PROCESS, TERMINATED
 from s2ld.cli.train.train import main
+from s2ld.errors import LOST_PROCESS, TERMINATED
 
 STEPS = ["TRAIN.MAX_STEPS", "5", "TRAIN.WARMUP_STEPS", "1", "TRAIN.CHECKPOINT_EVERY", "2", "DATA.VAL_PAIRS", "2"]
-LINE = "train.py: another process of this run has ended; go on from the last checkpoint with --resume auto"
+LINE = "s2ld train: another process of this run has ended; go on from the last checkpoint with --resume auto"
 
 
 def test_sigterm_saves_the_step_and_the_resumed_run_is_the_uninterrupted_one(
@@ -26,7 +26,7 @@ def test_sigterm_saves_the_step_and_the_resumed_run_is_the_uninterrupted_one(
     cut = arguments(tmp_path / "cut", 1, 1, *keys)
     done = run_unlucky("all:0:2", cut)
     assert done.returncode == TERMINATED == 143, done.stderr[-3000:]
-    assert f"train.py: SIGTERM; step 3 is saved in {tmp_path}/cut/1; go on with --resume auto" in done.stderr
+    assert f"s2ld train: SIGTERM; step 3 is saved in {tmp_path}/cut/1; go on with --resume auto" in done.stderr
     assert content(tmp_path / "cut/1/last.ckpt")["PairDataModule"] == {"step": 3, "pairs": 6}
     main([*cut, "--resume", "auto"])
     a, b = (content(tmp_path / name / "1/last.ckpt") for name in ("whole", "cut"))

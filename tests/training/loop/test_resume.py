@@ -10,12 +10,13 @@ import pytest
 import torch
 from tiny_runs import write_tiny
 
-from s2ld.cli.train.train import TrainResult, main
+from s2ld.cli.train.train import main
 from s2ld.config import config_from_text
 from s2ld.data.datamodule import PairDataModule
 from s2ld.data.sources.homography_pairs import HomographyPairs
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import read_weights
+from s2ld.training.loop.run import TrainResult
 
 STEPS = [
     *("TRAIN.ACCUMULATE", "2", "TRAIN.WARMUP_STEPS", "1", "TRAIN.VALIDATE_EVERY", "2"),
@@ -71,7 +72,7 @@ def test_two_and_two_steps_are_four(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     halves = tmp_path / "halves"
     monkeypatch.setattr("s2ld.training.loop.callbacks.TimeLimit.on_train_batch_end", stop_after_two_steps)
-    half = run(tmp_path, "--output", str(halves), "--max_time", "1")
+    half = run(tmp_path, "--output", str(halves), "--max-time", "1")
     assert half.steps == 2
     first = drawn[:]
     drawn.clear()

@@ -17,7 +17,7 @@ import torch
 from tiny_runs import tiny_config, write_tiny
 from torch.utils.data import get_worker_info
 
-from s2ld.cli.train.train import TrainResult, main
+from s2ld.cli.train.train import main
 from s2ld.config import build_config
 from s2ld.data.index.files import read_indices
 from s2ld.data.skipping import SkippingPairs
@@ -25,6 +25,7 @@ from s2ld.data.sources.by_name import build_mixture
 from s2ld.data.sources.homography_pairs import HomographyPairs
 from s2ld.data.synthetic.export import write_megadepth
 from s2ld.errors import S2LDError
+from s2ld.training.loop.run import TrainResult
 
 ROOT = Path(__file__).parents[3]
 COUNT = "train/skipped_pairs"
@@ -162,4 +163,4 @@ def test_a_loader_process_that_is_killed_is_one_line(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(HomographyPairs, "__getitem__", killed)
     with pytest.raises(S2LDError, match=r"^a loader process was killed, .*lower DATA\.WORKERS"):
-        main([str(write_tiny(tmp_path)), "--accelerator", "cpu", "--fast_dev_run", "DATA.WORKERS", "1"])
+        main([str(write_tiny(tmp_path)), "--accelerator", "cpu", "--fast-dev-run", "DATA.WORKERS", "1"])

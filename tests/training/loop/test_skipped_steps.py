@@ -113,7 +113,7 @@ def test_a_resume_after_a_skipped_step_repeats_and_misses_no_pair(
     assert drawn[:8] == list(range(8))
     with monkeypatch.context() as patch:
         patch.setattr("s2ld.training.loop.callbacks.TimeLimit.on_train_batch_end", stop_after_two_steps)
-        run_command(tmp_path, "--output", str(tmp_path / "halves"), "--max_time", "1")
+        run_command(tmp_path, "--output", str(tmp_path / "halves"), "--max-time", "1")
     drawn.clear()
     run_command(tmp_path, "--output", str(tmp_path / "halves"), "--resume", "auto")
     assert drawn[:4] == [4, 5, 6, 7]

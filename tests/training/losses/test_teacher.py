@@ -182,7 +182,7 @@ def test_a_run_with_a_teacher_goes_on_bit_for_bit(
     whole = main([*settings, "--output", str(tmp_path / "whole")])
     halves = ["--output", str(tmp_path / "halves")]
     monkeypatch.setattr("s2ld.training.loop.callbacks.TimeLimit.on_train_batch_end", stop_after_two_steps)
-    assert main([*settings, *halves, "--max_time", "1"]).steps == 2
+    assert main([*settings, *halves, "--max-time", "1"]).steps == 2
     rest = main([*settings, *halves, "--resume", "auto"])
     assert whole.metrics["loss/teacher"] == rest.metrics["loss/teacher"] > 0
     a, b = content(tmp_path / "whole/last.ckpt"), content(tmp_path / "halves/last.ckpt")

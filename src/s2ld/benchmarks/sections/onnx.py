@@ -16,10 +16,11 @@ from s2ld.benchmarks.outcome import Outcome
 from s2ld.benchmarks.sections.pictures import motorcycle
 from s2ld.benchmarks.timing import one_pass
 from s2ld.config import defaults
+from s2ld.extras import need
 from s2ld.models.checkpoint import load_model
 from s2ld.models.fast.inference import for_inference
 from s2ld.models.network import S2LD
-from s2ld.models.onnx import INPUTS, OUTPUTS, FixedMatches, compare, export_onnx, need
+from s2ld.models.onnx import INPUTS, OUTPUTS, FixedMatches, compare, export_onnx
 from s2ld.pretrained import DEFAULT, resolve
 from s2ld.types import ImageBatch
 
@@ -46,7 +47,7 @@ def measure(rounds: int, size: tuple[int, int] = SIZE, matches: int = MATCHES) -
     Raises:
         S2LDError: onnx, onnxscript, onnxruntime or scikit-image, which ships the pair, is not installed.
     """
-    need("onnx", "onnxscript", "onnxruntime")
+    need("onnx")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # each run would say that torchvision is missing
     images = motorcycle(size)
     threads = torch.get_num_threads()

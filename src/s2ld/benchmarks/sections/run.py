@@ -1,4 +1,4 @@
-"""Which sections `scripts/benchmark.py` has, and how one is run and printed."""
+"""Which sections `s2ld benchmark speed` has, and how one is run and printed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from s2ld.benchmarks.outcome import Outcome
+from s2ld.extras import need
 
 PAIR = "pair"
 
@@ -26,20 +27,26 @@ class Section:
     """About what it takes on two cores that do nothing else."""
     most_rounds: int | None = None
     """Of those that --rounds asks for, where one takes minutes."""
+    extra: str = "eval"
+    """What of pyproject.toml it needs to be installed."""
 
 
 SECTIONS: Mapping[str, Section] = {
     PAIR: Section("one pair beside kornia's LoFTR", "s2ld.benchmarks.sections.pair:measure", 3.5),
     "large": Section("large images", "s2ld.benchmarks.sections.large:measure", 3),
     "largest": Section("the paper configuration at 3200x2400", "s2ld.benchmarks.sections.large:measure_largest", 8),
-    "start": Section("from the start of a process to the first match", "s2ld.benchmarks.sections.start:measure", 0.5),
+    "start": Section(
+        "from the start of a process to the first match", "s2ld.benchmarks.sections.start:measure", 0.5, extra="demo"
+    ),
     "many": Section("many pairs of few images", "s2ld.benchmarks.sections.many:measure", 1.5),
     "fast": Section("compiled for one size", "s2ld.benchmarks.sections.fast:measure", 1),
-    "onnx": Section("ONNX files", "s2ld.benchmarks.sections.onnx:measure", 3),
-    "loading": Section("pairs that a loader brings", "s2ld.benchmarks.training_step:measure_loading", 1),
-    "training": Section("training step", "s2ld.benchmarks.training_step:measure_training", 8, most_rounds=2),
+    "onnx": Section("ONNX files", "s2ld.benchmarks.sections.onnx:measure", 3, extra="onnx"),
+    "loading": Section("pairs that a loader brings", "s2ld.benchmarks.training_step:measure_loading", 1, extra="train"),
+    "training": Section(
+        "training step", "s2ld.benchmarks.training_step:measure_training", 8, most_rounds=2, extra="train"
+    ),
     "shift": Section("errors by shift modulo a cell", "s2ld.benchmarks.sections.shift:measure", 1),
-    "gpu": Section("on a GPU", "s2ld.benchmarks.gpu_table:measure_gpu", 10),
+    "gpu": Section("on a GPU", "s2ld.benchmarks.gpu_table:measure_gpu", 10, extra="train"),
 }
 """By name on the command line, in the order in which they are run; `PAIR` has a table and options of its own."""
 
@@ -63,6 +70,7 @@ class Report:
 def run(section: Section, options: Mapping[str, object]) -> Report:
     """Import and run a section with those of the options that it takes; raises what it raises."""
     start = time.perf_counter()
+    need(section.extra)
     module, _, name = section.function.partition(":")
     function = getattr(import_module(module), name)
     wanted = inspect.signature(function).parameters

@@ -1,4 +1,4 @@
-"""`scripts/benchmark_data.py CONFIG.yaml ... [options] [KEY VALUE ...]`: does data keep ahead of the trainer?"""
+"""`s2ld benchmark data CONFIG ... [options] [KEY VALUE ...]`: does data keep ahead of the trainer?"""
 
 from __future__ import annotations
 
@@ -8,27 +8,19 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from s2ld.benchmarks.throughput import (
-    WARMUP_STEPS,
-    RenderRate,
-    SourceRate,
-    TrainingRate,
-    loader_rate,
-    render_rate,
-    source_rate,
-    training_rate,
-)
+from s2ld.cli.items import add_items, split_items
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
-from s2ld.cli.train.train import split_items
 from s2ld.config import CN, build_config
-from s2ld.data.datamodule import PREFETCH
-from s2ld.data.sources.by_name import build_mixture
-from s2ld.data.sources.mixture import ReadyPairs
 from s2ld.errors import S2LDError
-from s2ld.training.loop.precision import run_precision
+from s2ld.extras import need
+
+if TYPE_CHECKING:  # these load torch, which --help need not wait for
+    import torch
+
+    from s2ld.benchmarks.throughput import RenderRate, SourceRate, TrainingRate
 
 
 @dataclass(frozen=True)
@@ -45,17 +37,18 @@ class DataReport:
     """Of training on what the loader brings, on the same machine at the same time."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "benchmark_data.py",
-        description="Pairs a second of every training source, of their mixture through the loader, and of training.",
+    parser = Parser(
+        "benchmark data",
+        "Pairs a second of every training source, of their mixture through the loader, and of training.",
+        "synthetic s2ld_lite --pairs 32",
     )
-    parser.add_argument("items", nargs="+", metavar="CONFIG.yaml ... [KEY VALUE ...]", help="configs, merged in order")
+    add_items(parser)
     parser.add_argument("--pairs", type=int, default=64, help="pairs a pass over a source (default: %(default)s)")
     parser.add_argument("--batches", type=int, default=16, help="batches through the loader (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=8, help="training steps (default: %(default)s)")
-    parser.add_argument("--render_batch", type=int, default=8, help="pairs rendered together (default: %(default)s)")
+    parser.add_argument("--render-batch", type=int, default=8, help="pairs rendered together (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the trainer (default: torch's choice)")
     parser.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="default: auto")
     return parser
@@ -70,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> DataReport:
     arguments = build_parser().parse_intermixed_args(argv)
     for name in ("pairs", "batches", "steps", "render_batch", "threads"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
-            raise S2LDError(f"--{name} must be at least 1, not {getattr(arguments, name)}")
+            raise S2LDError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(arguments, name)}")
+    need("train")
+    import torch
+
     if arguments.accelerator == "gpu" and not torch.cuda.is_available():
         raise S2LDError("--accelerator gpu: this machine or this PyTorch has no CUDA GPU; use cpu or auto")
     files, overrides = split_items(arguments.items)
@@ -87,6 +83,10 @@ def main(argv: Sequence[str] | None = None) -> DataReport:
 
 def measure(config: CN, arguments: argparse.Namespace, device: torch.device) -> DataReport:
     """Measure everything, one after the other; `arguments` are those of `build_parser`."""
+    from s2ld.benchmarks.throughput import loader_rate, render_rate, source_rate, training_rate
+    from s2ld.data.sources.by_name import build_mixture
+    from s2ld.data.sources.mixture import ReadyPairs
+
     data, accelerator = config.DATA, "gpu" if device.type == "cuda" else "cpu"
     sources = {}
     for name in data.TRAIN_SOURCES:
@@ -113,6 +113,12 @@ def _announce(what: str) -> None:
 
 def protocol(config: CN, arguments: argparse.Namespace, device: torch.device) -> list[str]:
     """Return what the numbers depend on, a line each."""
+    import torch
+
+    from s2ld.benchmarks.throughput import WARMUP_STEPS
+    from s2ld.data.datamodule import PREFETCH
+    from s2ld.training.loop.precision import run_precision
+
     data = config.DATA
     precision, _ = run_precision(config.TRAIN.PRECISION, "gpu" if device.type == "cuda" else "cpu")
     shares = ", ".join(f"{name} {share:g}" for name, share in zip(data.TRAIN_SOURCES, data.TRAIN_WEIGHTS, strict=True))
@@ -137,6 +143,8 @@ def mixed(rates: Sequence[float], shares: Sequence[float]) -> float:
 
 def to_table(report: DataReport, config: CN, device: torch.device) -> str:
     """Return the rates as a Markdown table, each beside that of the training step."""
+    from s2ld.benchmarks.throughput import SourceRate
+
     step = report.step.pairs
     rows = [("", "pairs/s", "of the training step", "processes to feed it")]
     shares, rates = config.DATA.TRAIN_WEIGHTS, report.sources.values()
@@ -177,4 +185,4 @@ def script(argv: Sequence[str] | None = None) -> int:
         main(argv)
         return 0
 
-    return exit_status("benchmark_data.py", body)
+    return exit_status("s2ld benchmark data", body)

@@ -1,8 +1,7 @@
-"""`scripts/benchmark_depth.py INDEX.npz`: our depth maps of a scene beside those that it has, and beside SfM points."""
+"""`s2ld benchmark depth INDEX.npz`: our depth maps of a scene beside those that it has, and beside SfM points."""
 
 from __future__ import annotations
 
-import argparse
 import resource
 import tempfile
 import time
@@ -11,8 +10,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
+from s2ld.extras import need
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,16 +54,18 @@ class DepthScore:
     """Share of those differences above `FAR_OFF`."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "benchmark_depth.py",
-        description="Depth maps by plane sweep of a scene in MegaDepth's form, whose poses are kept: SIFT points are "
+    parser = Parser(
+        "benchmark depth",
+        "Depth maps by plane sweep of a scene in MegaDepth's form, whose poses are kept: SIFT points are "
         "triangulated (they tell sources and depth range, and are compared with), then all maps are computed.",
+        "scenes/index/place.npz --limit 20",
+        former={"--images": "--limit"},
     )
     parser.add_argument("index", type=Path, nargs="+", help="index/SCENE.npz; paths in it are relative to its parent")
     parser.add_argument("--root", type=Path, help="of the paths in the index (default: the index's parent's parent)")
-    parser.add_argument("--images", type=int, metavar="N", help="the first N of a scene (default: all)")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N of a scene (default: all)")
     parser.add_argument("--device", default="cpu", help="of the sweeps (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="images at a time (default: %(default)s)")
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("OPTION", "VALUE"), help="SweepOptions")
@@ -75,9 +78,10 @@ def main(argv: Sequence[str] | None = None) -> list[DepthScore]:
     Raises:
         S2LDError: bad arguments, unreadable files, or no pycolmap.
     """
+    arguments = build_parser().parse_args(argv)
+    need("sfm")
     from s2ld.data.index.files import read_index
 
-    arguments = build_parser().parse_args(argv)
     options = _options(arguments.set)
     titles = ("scene", "images", "s", "CPU s", "known", "stored", "found", "points: median", "> 5 %", "maps: median")
     print(" | ".join((*titles, "> 5 %")))
@@ -86,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> list[DepthScore]:
         index = read_index(path)
         root = arguments.root or path.resolve().parents[1]
         with tempfile.TemporaryDirectory() as folder:
-            model = triangulate(root, index, arguments.images, Path(folder))
+            model = triangulate(root, index, arguments.limit, Path(folder))
             score = measure(root, index, model, options, arguments.device, arguments.jobs, Path(folder))
         scores.append(score)
         print(
@@ -203,4 +207,4 @@ def script(argv: Sequence[str] | None = None) -> int:
         main(argv)
         return 0
 
-    return exit_status("benchmark_depth.py", body)
+    return exit_status("s2ld benchmark depth", body)

@@ -37,7 +37,7 @@ def main(started: float, output: Path) -> None:
 
     Matcher.from_pretrained = timed_load  # type: ignore[method-assign, assignment]
     Matcher.__call__ = first_match  # type: ignore[method-assign, assignment]
-    demo.main(["--output", str(output), "--device", "cpu"])
+    demo.script(["--output", str(output), "--device", "cpu"])
 
 
 if __name__ == "__main__":

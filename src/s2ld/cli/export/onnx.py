@@ -1,4 +1,4 @@
-"""`scripts/export_onnx.py`: weights to an ONNX file, checked against torch."""
+"""`s2ld export onnx`: weights to an ONNX file, checked against torch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
+from s2ld.extras import need
 from s2ld.pretrained import DEFAULT, available
 
 if TYPE_CHECKING:
@@ -41,11 +43,12 @@ class Exported:
     """Parts of the network that are enabled and not in the file, by their keys."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "export_onnx.py",
-        description="Export weights to ONNX: two grey images (1, 1, H, W) in [0, 1] to K rows of matches.",
+    parser = Parser(
+        "export onnx",
+        "Export weights to ONNX: two grey images (1, 1, H, W) in [0, 1] to K rows of matches.",
+        "--size 640 480 --output s2ld-lite.onnx",
     )
     parser.add_argument(
         "--weight", default=DEFAULT, metavar="W", help=f"{' | '.join(available())} or a file (default: %(default)s)"
@@ -80,12 +83,12 @@ def main(argv: Sequence[str] | None = None) -> Exported:
 
     from s2ld.files import whole_file
     from s2ld.models.checkpoint import load_model
-    from s2ld.models.onnx import FixedMatches, check_size, compare, export_onnx, need
+    from s2ld.models.onnx import FixedMatches, check_size, compare, export_onnx
     from s2ld.pretrained import resolve
 
     width, height = args.size
     check_size(width, height)
-    need("onnx", "onnxscript", *(["onnxruntime"] if args.check else []))
+    need("onnx", "onnx", "onnxscript", *(["onnxruntime"] if args.check else []))
     weight = resolve(args.weight)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # each run would say that torchvision is missing
     network, config = load_model(weight)
@@ -120,7 +123,7 @@ def script(argv: Sequence[str] | None = None) -> int:
         print(f"wrote {done.path}, {done.bytes / 1e6:.1f} MB{without}")
         return 0
 
-    return exit_status("export_onnx.py", body)
+    return exit_status("s2ld export onnx", body)
 
 
 def _metadata(weight: Path, config: CN, matches: int) -> dict[str, str]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
 
 MIB = 2**20
 
 
-def build_parser(prog: str = "s2ld export weights") -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog,
-        description="Write the averaged weights of a checkpoint, as float16, with their config: a file to ship.",
-        epilog="Example: s2ld export weights logs/lite/best.ckpt lite.safetensors",
+    parser = Parser(
+        "export weights",
+        "Write the averaged weights of a checkpoint, as float16, with their config: a file to ship.",
+        "logs/lite/best.ckpt lite.safetensors",
     )
     parser.add_argument("source", metavar="CKPT", type=Path, help="best.ckpt or last.ckpt of a run")
     parser.add_argument("output", metavar="OUT", type=Path, help="file to write, ends in .safetensors")

@@ -1,4 +1,4 @@
-"""`demo_match.py`: image pairs in, pictures and files of matches out."""
+"""`s2ld match`, also `demo_match.py`: image pairs in, pictures and files of matches out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2ld.cli.arguments import parse_arguments
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
+from s2ld.extras import install, is_there, need
 from s2ld.files import printable
 from s2ld.pretrained import DEFAULT, available
 
@@ -29,12 +31,13 @@ TRUTH_SIDE = 640  # px: longer side of the images at which errors against the tr
 TRUTH_LIMITS = (1, 3, 5)  # px
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the demo's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="demo_match.py",
-        description="Match image pairs; without images: a real stereo pair, checked against its true disparity.",
-        epilog="Exit status: 0 done; 1 some pairs of many failed, the others are done; 2 bad input; 130 Ctrl-C.",
+    parser = Parser(
+        "match",
+        "Match image pairs; without images: a real stereo pair, checked against its true disparity.",
+        "a.jpg b.jpg --estimate homography",
+        status="0 done; 1 some pairs of many failed, the others are done; 2 bad input; 130 Ctrl-C",
     )
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="two images")
     parser.add_argument("--image-dir", type=Path, metavar="DIR", help="folder of images, each matched with each")
@@ -76,14 +79,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def script(argv: Sequence[str] | None = None) -> int:
     """Run the demo and return its exit status; bad input ends in one line on standard error and status 2."""
     args = parse_arguments(build_parser(), argv)
-    return exit_status("demo_match.py", lambda: _run(args))
+    return exit_status("s2ld match", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:
     _check(args)
+    if not is_there("matplotlib"):
+        print(f"no pictures are drawn, since matplotlib is missing: {install('demo')}", file=sys.stderr)
+    if args.estimate == "essential":
+        need("demo", "poselib")
     if not (args.images or args.pairs or args.image_dir or args.image_dir0):
         return _match_motorcycle(args)
     from s2ld.cli.match.two_view import intrinsics_from_numbers
@@ -179,7 +186,7 @@ def _match_pair(
     model = _estimate(args, matching.matcher, matches, image1, cameras)
     panel = _panel(matches, model, f"{paths[0].name} - {paths[1].name}")
     _write(stem, image0, image1, matches, model, [panel])
-    return f"{panel.title}; see {stem}.jpg, .npz, .csv"
+    return f"{panel.title}; see {_files(stem)}"
 
 
 def _match_motorcycle(args: argparse.Namespace) -> int:
@@ -195,7 +202,7 @@ def _match_motorcycle(args: argparse.Namespace) -> int:
     _write(stem, stereo.left, stereo.right, matches, model, panels)
     print(panels[0].title)
     print(f"{_agreement(errors)}; px at {TRUTH_SIDE} px long side")
-    print(f"see {stem}.jpg, .npz, .csv")
+    print(f"see {_files(stem)}")
     return 0
 
 
@@ -268,4 +275,9 @@ def _write(
     from s2ld.viz.matches import draw_panels
 
     write_matches(stem, matches, model)
-    draw_panels(image0, image1, panels, stem.parent / f"{stem.name}.jpg")
+    if is_there("matplotlib"):
+        draw_panels(image0, image1, panels, stem.parent / f"{stem.name}.jpg")
+
+
+def _files(stem: Path) -> str:
+    return f"{stem}{'.jpg, .npz' if is_there('matplotlib') else '.npz'}, .csv"

@@ -1,4 +1,4 @@
-"""`scripts/match_folder.py PHOTOS OUT`: the matches of a folder in hloc's files and in a COLMAP database."""
+"""`s2ld match-folder PHOTOS OUT`: the matches of a folder in hloc's files and in a COLMAP database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
+from s2ld.extras import need
 from s2ld.pretrained import DEFAULT, SHIPPED
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
@@ -16,13 +18,14 @@ if TYPE_CHECKING:  # these load torch, which --help need not wait for
     from s2ld.sfm.matching.match_folder import FolderSettings, MatchedFolder
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "match_folder.py",
-        description="Match the photographs of a folder: keypoints with an identity, in hloc's files and in a COLMAP "
+    parser = Parser(
+        "match-folder",
+        "Match the photographs of a folder: keypoints with an identity, in hloc's files and in a COLMAP "
         "database. A run that was stopped goes on from there.",
-        epilog="Exit status: 0 done; 1 some photographs were rejected (OUT/rejected.txt); 2 bad input; 130 Ctrl-C.",
+        "my_photos out/matches --pairs retrieval",
+        status="0 done; 1 some photographs were rejected (OUT/rejected.txt); 2 bad input; 130 Ctrl-C",
     )
     add_folders(parser)
     add_matching_options(parser)
@@ -122,6 +125,7 @@ def identity_settings(args: argparse.Namespace) -> IdentitySettings:
 def main(argv: Sequence[str] | None = None) -> MatchedFolder:
     """Run the command; raises `S2LDError` as `s2ld.sfm.matching.match_folder.match_folder` does."""
     args = build_parser().parse_args(argv)
+    need("sfm")
     from s2ld.sfm.matching.match_folder import match_folder
 
     return match_folder(args.photos, args.output, folder_settings(args, identity_settings(args)))
@@ -149,7 +153,7 @@ def script(argv: Sequence[str] | None = None) -> int:
         done = main(argv)
         print(describe(done))
         for line in format_rejected(done.rejected):
-            print(f"match_folder.py: rejected {line}", file=sys.stderr)
+            print(f"s2ld match-folder: rejected {line}", file=sys.stderr)
         return 1 if done.rejected else 0
 
-    return exit_status("match_folder.py", body)
+    return exit_status("s2ld match-folder", body)

@@ -1,3 +1,3 @@
-"""Commands from photographs to cameras, points and training data: `reconstruct.py`, `build_dataset.py`,
-and `compare_scenes.py`, which says how far two reconstructions agree.
+"""Commands from photographs to cameras, points and training data: `s2ld reconstruct`, `s2ld build-dataset`,
+and `s2ld compare-scenes`, which says how far two reconstructions agree.
 """

@@ -1,21 +1,22 @@
-"""`scripts/build_dataset.py PHOTOS OUT [KEY VALUE ...]`: photographs to training data in MegaDepth's form."""
+"""`s2ld build-dataset PHOTOS OUT [KEY VALUE ...]`: photographs to training data in MegaDepth's form."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
+from s2ld.extras import need
 from s2ld.files import make_folder
 from s2ld.locks import sole_writer
 from s2ld.sfm.dataset.settings import build_settings
 
-TRAINING = [f"configs/s2ld/outdoor/s2ld_lite{part}.yaml" for part in ("", "_finetune")]
+TRAINING = ("s2ld_lite", "s2ld_lite_finetune")
 """Configs that train on what was made, after its own."""
 
 
@@ -29,12 +30,13 @@ class BuildResult:
     report: str
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "build_dataset.py",
-        description="Make training data of photographs: cameras by SfM, depth by plane sweeps, an index of pairs.",
-        epilog="Run again after a kill, it goes on where it was. Keys and defaults: src/s2ld/sfm/dataset/settings.py",
+    parser = Parser(
+        "build-dataset",
+        "Make training data of photographs: cameras by SfM, depth by plane sweeps, an index of pairs.",
+        "my_photos data/mine MAX_SIDE 1200",
+        "Run again after a kill, it goes on where it was. Keys and defaults: src/s2ld/sfm/dataset/settings.py",
     )
     parser.add_argument(
         "photos", metavar="PHOTOS", type=Path, help="folder with images: one scene; or with a folder for each scene"
@@ -73,6 +75,7 @@ def main(argv: Sequence[str] | None = None, progress: bool = True) -> BuildResul
     if out.resolve().is_relative_to(photos.resolve()):
         raise S2LDError(f"{out}: lies within {photos}, whose images would be mixed with its own; choose another OUT")
     config = build_settings([] if arguments.config is None else [arguments.config], arguments.overrides)
+    need("sfm")
     from s2ld.sfm.dataset.build import build_scenes, find_sets
     from s2ld.sfm.dataset.files import REPORT, make_split, write_lists, write_rejected, write_report
     from s2ld.sfm.dataset.scene import Work
@@ -102,7 +105,7 @@ def script(argv: Sequence[str] | None = None) -> int:
         print(main(argv).report)
         from s2ld.sfm.dataset.files import CONFIG
 
-        print("\ntrain with:", shlex.join(["python", "train.py", str(arguments.output / CONFIG), *TRAINING]))
+        print("\ntrain with:", shlex.join(["s2ld", "train", str(arguments.output / CONFIG), *TRAINING]))
         return 0
 
-    return exit_status("build_dataset.py", body)
+    return exit_status("s2ld build-dataset", body)

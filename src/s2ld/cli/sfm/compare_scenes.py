@@ -1,23 +1,25 @@
-"""`scripts/compare_scenes.py INDEX REFERENCE`: poses and depth of a scene beside those of a reference."""
+"""`s2ld compare-scenes INDEX REFERENCE`: poses and depth of a scene beside those of a reference."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
+from s2ld.extras import need
 
 if TYPE_CHECKING:  # loads numpy, which --help need not wait for
     from s2ld.sfm.dataset.compare import Comparison
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "compare_scenes.py",
-        description="Compare two reconstructions of the same photographs after a similarity alignment of the cameras.",
+    parser = Parser(
+        "compare-scenes",
+        "Compare two reconstructions of the same photographs after a similarity alignment of the cameras.",
+        "data/mine/index/place.npz reference/index/place.npz",
     )
     parser.add_argument("index", metavar="INDEX", type=Path, help="index file of a scene, e.g. OUT/index/place.npz")
     parser.add_argument("reference", metavar="REFERENCE", type=Path, help="index file that it is held against")
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
         S2LDError: a file cannot be read, or too few images are in both.
     """
     arguments = build_parser().parse_args(argv)
+    need("sfm", "h5py")
     from s2ld.sfm.dataset.compare import compare_scenes
 
     return compare_scenes(arguments.index, arguments.reference)
@@ -54,4 +57,4 @@ def script(argv: Sequence[str] | None = None) -> int:
         print(f"of the reference's known pixels both know: {found.both:.0%}")
         return 0
 
-    return exit_status("compare_scenes.py", body)
+    return exit_status("s2ld compare-scenes", body)

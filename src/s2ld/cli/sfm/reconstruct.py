@@ -1,4 +1,4 @@
-"""`scripts/reconstruct.py PHOTOS OUT`: cameras, points and a picture from the photographs of a folder."""
+"""`s2ld reconstruct PHOTOS OUT`: cameras, points and a picture from the photographs of a folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from s2ld.cli.match.folder import (
     format_rejected,
     identity_settings,
 )
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
+from s2ld.extras import need
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
     from s2ld.sfm.mapping.reconstruction import ModelFigures
@@ -40,13 +42,14 @@ class Reconstructed:
     """A line for each photograph that cannot be used."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "reconstruct.py",
-        description="Match the photographs of a folder (as match_folder.py does) and reconstruct cameras and points by "
+    parser = Parser(
+        "reconstruct",
+        "Match the photographs of a folder (as match-folder does) and reconstruct cameras and points by "
         "pycolmap's incremental mapper: OUT/sparse/0 and so on, points.ply in each, and OUT/model-0.png from 3 sides.",
-        epilog="Exit status: 0 done; 1 photographs were rejected or have no pose; 2 bad input; 130 Ctrl-C.",
+        "my_photos out/model",
+        status="0 done; 1 photographs were rejected or have no pose; 2 bad input; 130 Ctrl-C",
     )
     add_folders(parser)
     add_matching_options(parser)
@@ -65,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> Reconstructed:
         S2LDError: as `s2ld.sfm.matching.match_folder.match_folder`, or no two photographs could be posed.
     """
     args = build_parser().parse_args(argv)
+    need("sfm")
     settings = folder_settings(args, identity_settings(args))
     start = perf_counter()
     photos, images, rejected, line = _match(args, settings)
@@ -82,10 +86,10 @@ def script(argv: Sequence[str] | None = None) -> int:
         done = main(argv)
         print("\n".join(done.lines))
         for line in done.rejected:
-            print(f"reconstruct.py: rejected {line}", file=sys.stderr)
+            print(f"s2ld reconstruct: rejected {line}", file=sys.stderr)
         return 1 if done.rejected or sum(model.registered for model in done.models) < done.photos else 0
 
-    return exit_status("reconstruct.py", body)
+    return exit_status("s2ld reconstruct", body)
 
 
 def _match(args: argparse.Namespace, settings: FolderSettings) -> tuple[int, Path, list[str], str]:

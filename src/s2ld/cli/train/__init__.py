@@ -1,1 +1,1 @@
-"""Commands around training: `train.py`, variants side by side (`ablate.py`), curves, a teacher's descriptors."""
+"""Commands around training: `train.py`, variants side by side (`s2ld ablate`), curves, a teacher's descriptors."""

@@ -1,4 +1,4 @@
-"""`scripts/ablate.py DATA_CONFIG MAIN_CONFIG [options] [KEY VALUE ...]`: train variants alike and compare them."""
+"""`s2ld ablate DATA_CONFIG MAIN_CONFIG [options] [KEY VALUE ...]`: train variants alike and compare them."""
 
 from __future__ import annotations
 
@@ -10,43 +10,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pytorch_lightning as pl
-
+from s2ld.cli.items import add_items, split_items
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import BAD_INPUT, INTERRUPTED, exit_status
 from s2ld.cli.train.ablation_tables import Result, write_tables
-from s2ld.cli.train.train import WEIGHTS, seconds, split_items
+from s2ld.cli.train.train import seconds
 from s2ld.cli.train.variants import VARIANTS, choose, variant_configs
 from s2ld.config import CN, build_config, config_to_text
-from s2ld.data.datamodule import PairDataModule
 from s2ld.errors import S2LDError, as_one_line
+from s2ld.extras import need
 from s2ld.files import make_folder, whole_file
-from s2ld.models.checkpoint import load_strict, read_weights
-from s2ld.training.loop.callbacks import StepProgressBar
-from s2ld.training.loop.module import S2LDModule
-from s2ld.training.loop.optim import run_scale, schedule_factor
-from s2ld.training.loop.processes import device_count
-from s2ld.training.loop.quiet import quiet_lightning
 
 SETTINGS, LOG, RESULT = "config.yaml", "train.log", "result.json"
 """Names in a variant's folder: what it is trained with, what the training said, what was measured."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "ablate.py",
-        description="Train variants of a configuration with one seed, one order of the data and as many steps each, "
+    parser = Parser(
+        "ablate",
+        "Train variants of a configuration with one seed, one order of the data and as many steps each, "
         "validate them on the same held-out pairs of all training sources, and write a table.",
-        epilog="Called again, it keeps what is finished and goes on with the rest.",
+        "mixture s2ld_lite --steps 200 --variants baseline,no_corner_loss",
+        "Called again, it keeps what is finished and goes on with the rest.",
+        former={"--size": "--resize"},
     )
-    parser.add_argument("items", nargs="+", metavar="CONFIG.yaml ... [KEY VALUE ...]", help="configs, merged in order")
+    add_items(parser)
     parser.add_argument("--variants", default="", metavar="A,B", help=f"of {', '.join(VARIANTS)} (default: all)")
     parser.add_argument("--output", type=Path, default=Path("logs/ablations"), help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=1000, help="optimiser steps a variant (default: %(default)s)")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(192, 144), metavar=("W", "H"), help="images, px (default: 192 144)"
+        "--resize", type=int, nargs=2, default=(192, 144), metavar=("W", "H"), help="images, px (default: 192 144)"
     )
-    parser.add_argument("--max_time", help="of a variant, for this call: minutes, or DD:HH:MM:SS")
+    parser.add_argument("--max-time", help="of a variant, for this call: minutes, or DD:HH:MM:SS")
     parser.add_argument("--devices", default="1", help="processes of a training, or auto (default: 1)")
     parser.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="default: auto")
     return parser
@@ -63,6 +59,9 @@ class Job:
     @property
     def steps(self) -> int:
         """Optimiser steps that its weights have seen; 0 without weights."""
+        from s2ld.models.checkpoint import read_weights
+        from s2ld.training.loop.run import WEIGHTS
+
         weights = self.folder / WEIGHTS
         return int(read_weights(weights).metadata["steps"]) if weights.exists() else 0
 
@@ -79,8 +78,8 @@ class Job:
         return result if result.steps == self.steps else None
 
 
-def main(argv: Sequence[str] | None, train_script: Path) -> dict[str, Result]:
-    """Run the command and return the results that the output folder has then; `train_script` is `train.py`.
+def main(argv: Sequence[str] | None) -> dict[str, Result]:
+    """Run the command and return the results that the output folder has then.
 
     Raises:
         S2LDError: bad arguments, configs or files, a folder with variants of other settings, a training that fails.
@@ -89,6 +88,7 @@ def main(argv: Sequence[str] | None, train_script: Path) -> dict[str, Result]:
     arguments = build_parser().parse_intermixed_args(argv)
     if arguments.max_time:
         seconds(arguments.max_time)
+    need("train")
     names = choose([name for name in arguments.variants.split(",") if name])
     base = base_config(arguments)
     output: Path = arguments.output
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None, train_script: Path) -> dict[str, Result]:
         _claim(job, arguments.devices)
     for number, job in enumerate(chosen := [job for job in jobs if job.name in names], 1):
         print(f"[{number}/{len(chosen)}] {job.name}", flush=True)
-        run(job, arguments, train_script)
+        run(job, arguments)
         write_tables(output, _results(jobs), _caption(base, arguments.devices))
     return _results(jobs)
 
@@ -111,19 +111,23 @@ def base_config(arguments: argparse.Namespace) -> CN:
     Raises:
         S2LDError: what `build_config` says, a warm-up that is longer than the training, a source without its files.
     """
+    from s2ld.data.datamodule import PairDataModule
+    from s2ld.training.loop.optim import run_scale, schedule_factor
+    from s2ld.training.loop.processes import device_count
+
     files, overrides = split_items(arguments.items)
     given = build_config(files, overrides)
     steps = arguments.steps
     # measured at the end, by this command: a training that stops before its time is measured too
     own = ["TRAIN.MAX_STEPS", str(steps), "TRAIN.EPOCHS", "0", "TRAIN.VALIDATE_EVERY", str(steps + 1)]
-    own += ["DATA.IMAGE_SIZE", str(list(arguments.size)), "DATA.VAL_SOURCES", str(list(given.DATA.TRAIN_SOURCES))]
+    own += ["DATA.IMAGE_SIZE", str(list(arguments.resize)), "DATA.VAL_SOURCES", str(list(given.DATA.TRAIN_SOURCES))]
     config = build_config(overrides=own, base=given)
     schedule_factor(config.TRAIN, run_scale(config, device_count(arguments.devices, arguments.accelerator)))
     PairDataModule(config).setup("validate")  # what is missing is said now and not after the first training
     return config
 
 
-def run(job: Job, arguments: argparse.Namespace, train_script: Path) -> Result:
+def run(job: Job, arguments: argparse.Namespace) -> Result:
     """Train and measure a variant, as far as that is not done yet.
 
     Raises:
@@ -131,7 +135,7 @@ def run(job: Job, arguments: argparse.Namespace, train_script: Path) -> Result:
         KeyboardInterrupt: Ctrl-C.
     """
     if job.steps < job.config.TRAIN.MAX_STEPS:
-        _train(job, arguments, train_script)
+        _train(job, arguments)
     result = job.result
     if result is None:
         result = Result(job.steps, job.config.TRAIN.MAX_STEPS, validate(job, arguments.accelerator))
@@ -147,6 +151,15 @@ def validate(job: Job, accelerator: str) -> dict[str, float]:
     Raises:
         S2LDError: the weights or the validation pairs cannot be read.
     """
+    import pytorch_lightning as pl
+
+    from s2ld.data.datamodule import PairDataModule
+    from s2ld.models.checkpoint import load_strict, read_weights
+    from s2ld.training.loop.callbacks import StepProgressBar
+    from s2ld.training.loop.module import S2LDModule
+    from s2ld.training.loop.quiet import quiet_lightning
+    from s2ld.training.loop.run import WEIGHTS
+
     module = S2LDModule(job.config)
     weights = job.folder / WEIGHTS
     load_strict(module.matcher, read_weights(weights).state, weights)
@@ -169,14 +182,14 @@ def validate(job: Job, accelerator: str) -> dict[str, float]:
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
-def script(train_script: Path, argv: Sequence[str] | None = None) -> int:
+def script(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status (`s2ld.cli.status`)."""
 
     def body() -> int:
-        main(argv, train_script)
+        main(argv)
         return 0
 
-    return exit_status("ablate.py", body)
+    return exit_status("s2ld ablate", body)
 
 
 def _results(jobs: Sequence[Job]) -> dict[str, Result]:
@@ -198,12 +211,12 @@ def _claim(job: Job, devices: str) -> None:
         raise S2LDError(f"{path}: this variant was begun with other settings; choose another --output or delete it")
 
 
-def _train(job: Job, arguments: argparse.Namespace, train_script: Path) -> None:
-    """Run train.py in a process of its own, or in several; its bar is shown, what else it says goes to a log file."""
+def _train(job: Job, arguments: argparse.Namespace) -> None:
+    """Run `s2ld train` in a process of its own, or in several; its bar is shown, what else it says is logged."""
     log = job.folder / LOG
     options = ["--output", str(job.folder), "--resume", "auto", "--accelerator", arguments.accelerator]
-    options += ["--devices", arguments.devices, *(["--max_time", arguments.max_time] if arguments.max_time else [])]
-    command = [sys.executable, str(train_script), str(job.folder / SETTINGS), *options]
+    options += ["--devices", arguments.devices, *(["--max-time", arguments.max_time] if arguments.max_time else [])]
+    command = [sys.executable, "-m", "s2ld", "train", str(job.folder / SETTINGS), *options]
     with log.open("w") as errors, subprocess.Popen(command, stderr=errors) as process:
         try:
             status = process.wait()
@@ -214,8 +227,8 @@ def _train(job: Job, arguments: argparse.Namespace, train_script: Path) -> None:
     if status == INTERRUPTED:
         raise KeyboardInterrupt(f"the same command goes on with {job.name}")
     if status:
-        said = [line.partition("train.py: ")[2] for line in log.read_text().splitlines() if "train.py: " in line]
-        why = said[-1] if status == BAD_INPUT and said else f"train.py ended with status {status}; see {log}"
+        said = [line.partition("s2ld train: ")[2] for line in log.read_text().splitlines() if "s2ld train: " in line]
+        why = said[-1] if status == BAD_INPUT and said else f"s2ld train ended with status {status}; see {log}"
         raise S2LDError(f"{job.name}: {why}")
 
 

@@ -1,15 +1,16 @@
-"""`scripts/learning_curves.py RUN ... `: loss and validation against the pairs seen, over phases, and their slopes."""
+"""`s2ld learning-curves RUN ...`: loss and validation against the pairs seen, over phases, and their slopes."""
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
+from s2ld.extras import need
 from s2ld.files import whole_file
 
 if TYPE_CHECKING:  # this loads more than --help needs
@@ -21,10 +22,12 @@ SCORES = ("score", "auc_10", "within_1px", "within_3px")
 UNKNOWN = "-"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        "learning_curves.py", description="Draw what a training has logged, and say what more of it would bring."
+    parser = Parser(
+        "learning-curves",
+        "Draw what a training has logged, and say what more of it would bring.",
+        "logs/lite/1-crops logs/lite/2-small",
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", type=Path, help="output folders of its phases, in order")
     parser.add_argument(
@@ -43,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> History:
     args = build_parser().parse_args(argv)
     if args.hours <= 0:
         raise S2LDError(f"--hours must be positive, not {args.hours:g}")
+    need("train", "tensorboard", "matplotlib")
     from s2ld.training.history import read_history
     from s2ld.viz.curves import draw_learning
 
@@ -98,4 +102,4 @@ def script(argv: Sequence[str] | None = None) -> int:
         main(argv)
         return 0
 
-    return exit_status("learning_curves.py", body)
+    return exit_status("s2ld learning-curves", body)

@@ -13,6 +13,7 @@ import numpy as np
 
 from s2ld.data.images.reading import UInt8Image, read_image
 from s2ld.errors import S2LDError
+from s2ld.extras import install
 from s2ld.types import FloatArray
 
 FOCAL = 994.978  # px, both cameras
@@ -60,9 +61,8 @@ def load_motorcycle() -> StereoPair:
     try:
         import skimage.data
     except ImportError as error:
-        raise S2LDError(
-            "the built-in stereo pair comes with scikit-image, which is missing: pip install scikit-image"
-        ) from error
+        line = f"the built-in stereo pair comes with scikit-image, which is missing: {install('demo')}"
+        raise S2LDError(line) from error
     folder = Path(skimage.data.__file__).parent  # its own reader loads SciPy first
     left, right = (read_image(folder / f"motorcycle_{side}.png") for side in ("left", "right"))
     with np.load(folder / "motorcycle_disp.npz") as file:

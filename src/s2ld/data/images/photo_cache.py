@@ -85,7 +85,7 @@ class RescaledImages:
         if 10 ** round(math.log10(count)) == count:
             warnings.warn(
                 f"{path}: of another size than its intrinsics, which are rescaled (image {count} of this kind in this "
-                "process; scripts/check_data.py counts all)",
+                "process; s2ld check-data counts all)",
                 stacklevel=2,
             )
 

@@ -118,7 +118,7 @@ def present_image(files: PhotoFiles) -> Path:
     if path is None:
         raise unreadable(
             "image missing",
-            f"{files.image}: no such image; is DATA.MEGADEPTH.*ROOT or LAYOUT right? scripts/check_data.py tells",
+            f"{files.image}: no such image; is DATA.MEGADEPTH.*ROOT or LAYOUT right? s2ld check-data tells",
         )
     return path
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from s2ld.config.shipped import find_shipped
 from s2ld.data.index.layouts import is_megadepth
 from s2ld.data.index.npz import read_npz
 from s2ld.data.index.safe_pickle import safe_load
@@ -145,12 +146,14 @@ def read_index(path: str | Path) -> SceneIndex:
 def index_files(folder: str | Path, scenes: str | Path = "") -> list[Path]:
     """Return the index files of `folder`: all of them by name, or those that the text file `scenes` lists, one a line.
 
+    A list that ships, ``configs/data/...``, is found without a checkout too.
+
     Raises:
         S2LDError: no such folder or list, or no file in it; that a listed file exists is not checked.
     """
     folder = Path(folder)
     if scenes:
-        lines = read_text(scenes, "list of scenes", "give a text file with one name a line").split()
+        lines = read_text(find_shipped(scenes), "list of scenes", "give a text file with one name a line").split()
         paths = [folder / (line if line.endswith(".npz") else f"{line}.npz") for line in lines]
     else:
         paths = sorted(folder.glob("*.npz"))

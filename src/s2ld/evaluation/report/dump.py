@@ -1,4 +1,4 @@
-"""Reading back what `test.py --dump DIR` has saved, and the images that it was measured on."""
+"""Reading back what `test.py --output DIR` has saved, and the images that it was measured on."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Dump:
 
 
 def read_dump(folder: str | Path) -> Dump:
-    """Read the folder that `test.py --dump` has written.
+    """Read the folder that `test.py --output` has written.
 
     Raises:
         S2LDError: it holds no dump, a damaged one, or results of another number of pairs.
@@ -116,7 +116,9 @@ def read_dump(folder: str | Path) -> Dump:
     folder = Path(folder)
     header = read_header(folder / CACHE_NAME)
     if header is None:
-        raise S2LDError(f"{folder}: no dump of test.py here ({CACHE_NAME}); make one with test.py ... --dump {folder}")
+        raise S2LDError(
+            f"{folder}: no dump of s2ld test here ({CACHE_NAME}); make one by s2ld test ... --output {folder}"
+        )
     try:
         content = json.loads(read_text(folder / RESULTS_NAME, "result", "run test.py again"))
         protocol = EvaluationProtocol.of(content["protocol"])

@@ -85,7 +85,7 @@ def write_lists(out: Path, built: Built, split: Split) -> None:
     }
     tree = {"DATA": data, "EVAL": {"BENCHMARK": f"{out.resolve().name}: {split.note}"}}
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-    _write(out / CONFIG, f"# Written by scripts/build_dataset.py. {split.note[:1].upper()}{split.note[1:]}.\n{text}")
+    _write(out / CONFIG, f"# Written by s2ld build-dataset. {split.note[:1].upper()}{split.note[1:]}.\n{text}")
 
 
 def write_report(out: Path, built: Built, split: Split) -> str:

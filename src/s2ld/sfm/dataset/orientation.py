@@ -1,4 +1,4 @@
-"""Whether a model's photographs were turned by their EXIF entry when it was made: `reconstruct.py` does, COLMAP not."""
+"""Whether a model's photographs were turned by their EXIF entry when it was made, as `s2ld reconstruct` does."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ _RANGES = {
 
 
 def build_defaults() -> CN:
-    """Return a fresh, mutable copy of the default tree of `scripts/build_dataset.py`."""
+    """Return a fresh, mutable copy of the default tree of `s2ld build-dataset`."""
     c = CN()
     c.SEED = 0  # of the mapper, of which pairs are drawn and of the split
     c.MAX_SIDE = 800  # longer side of the undistorted images, px

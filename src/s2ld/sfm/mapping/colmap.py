@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from s2ld.errors import S2LDError
+from s2ld.extras import install
 
 
 def load_pycolmap() -> Any:
@@ -17,6 +18,6 @@ def load_pycolmap() -> Any:
     try:
         pycolmap = importlib.import_module("pycolmap")
     except ImportError as error:
-        raise S2LDError(f'pycolmap cannot be loaded ({error}); install it: pip install -e ".[sfm]"') from error
+        raise S2LDError(f"pycolmap cannot be loaded ({error}): {install('sfm')}") from error
     pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value
     return pycolmap

@@ -26,7 +26,7 @@ REJECTED = "rejected.txt"
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """What `scripts/match_folder.py` does with a folder."""
+    """What `s2ld match-folder` does with a folder."""
 
     pairs: str = "all"
     """"all", "sequential", "retrieval", or the path of a list."""

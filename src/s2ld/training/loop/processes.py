@@ -74,7 +74,7 @@ def check_slurm(devices: int, nodes: int, environment: Mapping[str, str] = os.en
         )
     found = int(environment.get("SLURM_NNODES", nodes))
     if found != nodes:
-        raise S2LDError(f"--num_nodes {nodes}: SLURM gave {found} node(s); give --num_nodes {found}")
+        raise S2LDError(f"--num-nodes {nodes}: SLURM gave {found} node(s); give --num-nodes {found}")
 
 
 def slurm_plugins() -> list[SLURMEnvironment]:

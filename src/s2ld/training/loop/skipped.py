@@ -48,7 +48,7 @@ class SkippedPairs(Callback):
         """Say how many there were."""
         if self.total:
             rank_zero_info(
-                f"{self.total} pairs could not be read and were skipped; scripts/check_data.py DATA_CONFIG lists them"
+                f"{self.total} pairs could not be read and were skipped; s2ld check-data DATA_CONFIG lists them"
             )
 
     def state_dict(self) -> dict[str, Any]:
