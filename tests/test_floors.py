@@ -13,7 +13,8 @@ FLOORS = (
     ("evaluation",),
     ("sfm", "training"),
     ("benchmarks",),
-    ("__main__", "cli"),
+    ("cli",),
+    ("__main__",),
 )
 SHARED = {0, 3}
 """Floors whose rooms may import each other."""

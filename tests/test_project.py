@@ -8,12 +8,14 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
 import s2ld
+from s2ld.cli.main import COMMANDS
 from s2ld.cli.match.demo import build_parser
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +83,15 @@ def test_demo_commands_of_the_pages_parse() -> None:
         build_parser().parse_args(arguments)
 
 
+def test_commands_of_the_readme_parse() -> None:
+    calls = [words[1:] for words in commands() if words[0] == "s2ld"]
+    assert len(calls) >= 8
+    for words in calls:
+        count = 2 if " ".join(words[:2]) in COMMANDS else 1
+        module = import_module(f"s2ld.cli.{COMMANDS[' '.join(words[:count])].module}")
+        module.build_parser().parse_intermixed_args(words[count:])
+
+
 def test_python_of_the_readme_names_what_exists() -> None:
     snippets = blocks("python")
     assert snippets
@@ -97,7 +108,7 @@ def test_environment_installs_from_the_project_file() -> None:
     (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
     assert plain == ["python=3.11", "pip"], "no second list of dependencies"
     assert pip == ["-e .[dev]"]
-    assert set(PROJECT["optional-dependencies"]["demo"]) <= set(PROJECT["optional-dependencies"]["dev"])
+    assert "s2ld[all]" in PROJECT["optional-dependencies"]["dev"]
 
 
 def test_version_and_licence_agree() -> None:

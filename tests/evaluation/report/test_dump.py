@@ -166,7 +166,7 @@ def test_pairs_are_ranked_and_drawn_by_what_is_known_of_them(tmp_path: Path) -> 
 
 
 def test_a_folder_without_a_whole_dump_is_one_line(folder: Path) -> None:
-    with pytest.raises(S2LDError, match=r"nothing: no dump of test\.py here.*--output"):
+    with pytest.raises(S2LDError, match=r"nothing: no dump of s2ld test here.*--output"):
         read_dump(folder / "nothing")
     rows = (folder / "results.csv").read_text()
     (folder / "results.csv").write_text("\n".join(rows.splitlines()[:-1]))
