@@ -55,8 +55,8 @@ def test_the_table_is_that_of_the_project_file(extra: str) -> None:
 
 def test_all_and_dev_hold_every_extra() -> None:
     extras = PROJECT["optional-dependencies"]
-    assert extras["all"] == [f"s2ld[{','.join(EXTRAS)}]"]
-    assert extras["dev"][0] == "s2ld[all]"
+    assert extras["all"] == [f"s2ld[{','.join([*EXTRAS, 'heic'])}]"]
+    assert extras["dev"][0] == "s2ld[all,docs]"
     assert ALL.isdisjoint(names(PROJECT["dependencies"]))
 
 

@@ -108,7 +108,7 @@ def test_environment_installs_from_the_project_file() -> None:
     (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
     assert plain == ["python=3.11", "pip"], "no second list of dependencies"
     assert pip == ["-e .[dev]"]
-    assert "s2ld[all]" in PROJECT["optional-dependencies"]["dev"]
+    assert "s2ld[all,docs]" in PROJECT["optional-dependencies"]["dev"]
 
 
 def test_version_and_licence_agree() -> None:
