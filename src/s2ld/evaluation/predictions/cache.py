@@ -14,9 +14,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from s2ld.config.yaml_text import read_yaml
 from s2ld.errors import S2LDError
 from s2ld.evaluation.predictions.journal import Journal, read_title
 from s2ld.hdf5 import find, has, new_hdf5, read_array, read_hdf5
@@ -212,8 +212,8 @@ def _flat(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _parse_yaml(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:  # the settings of another matcher are free text
+        return read_yaml(text, HEADER)
+    except S2LDError:  # the settings of another matcher are free text
         return None
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from s2ld.parts import read_manifest
 
 from s2ld.config import build_config
 from s2ld.data.index.files import index_files
@@ -38,7 +37,6 @@ def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path) -> None:
     assert len(pairs_json(tmp_path, "a.jpg")) == 1
     assert len(read_places(write(tmp_path / "c.json", '{"set": {"place": ["a.jpg", "b.jpg"]}}'))) == 1
     assert build_config([write(tmp_path / "d.yaml", "EVAL:\n  SEED: 7\n")]).EVAL.SEED == 7
-    assert read_manifest(write(tmp_path / "e.json", '{"parts": []}')) == {"parts": []}
 
 
 def test_a_byte_order_mark_in_a_model(tmp_path: Path) -> None:
