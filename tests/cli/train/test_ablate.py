@@ -112,16 +112,16 @@ def test_variants_are_measured_on_all_pairs_or_not_at_all(command: list[str], tm
         ),
         (["--steps", "0"], "TRAIN.MAX_STEPS is 0"),
         (["TRAIN.SCHEDULE", "linear"], "TRAIN.SCHEDULE 'linear'"),
-        (["--size", "60", "64"], "multiples of 8"),
+        (["--resize", "60", "64"], "multiples of 8"),
         (["--max-time", "soon"], "--max-time soon"),
         (["DATA.PHOTOS", "nowhere"], "nowhere"),
     ],
 )
 def test_bad_arguments_are_one_line_before_anything_is_trained(
-    command: list[str], tmp_path: Path, arguments: list[str], message: str
+    command: list[str], arguments: list[str], message: str
 ) -> None:
     with pytest.raises(S2LDError, match=message) as caught:
-        main([*command, "--variants", "baseline", *arguments], tmp_path / "never_run.py")
+        main([*command, "--variants", "baseline", *arguments])
     assert "\n" not in str(caught.value)
 
 
