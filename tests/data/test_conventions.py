@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from s2ld.cli.data.check import main, script
+from s2ld.cli.data.check_data import main, script
 from s2ld.cli.data.write_synthetic import main as write_synthetic
 from s2ld.config import build_config
 from s2ld.data.conventions import DepthView, another_convention, choose_pairs

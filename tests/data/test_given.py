@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from s2ld.cli.data.check import main as check_data
+from s2ld.cli.data.check_data import main as check_data
 from s2ld.config import build_config, value_of
 from s2ld.data.given import ASKED, given, inherit
 from s2ld.data.sources.by_name import build_source, validation_set

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_ddp import ROOT, arguments, run_unlucky
 
-from s2ld.cli.status import LOST_PROCESS
+from s2ld.errors import LOST_PROCESS
 from s2ld.training.loop import peers
 from s2ld.training.loop.peers import FIRST, LOST, end_with
 
@@ -23,7 +23,7 @@ child = subprocess.Popen([sys.executable, *sys.argv[1:]], env=environment)
 """
 FOLLOWS = """
 import os, sys, threading
-from s2ld.training import peers
+from s2ld.training.loop import peers
 peers._POLL = peers._GRACE = 0.01
 os.environ[peers.FIRST] = os.environ["NUMBER"]
 {wait}
