@@ -18,6 +18,8 @@ CONFIGS=(configs/data/mixture_wide.yaml configs/data/validation.yaml configs/s2l
 DATA=(DATA.PHOTOS "$PHOTOS" DATA.MEGADEPTH.ROOT "['$SCENES','$PLACES']" DATA.MEGADEPTH.TEST_ROOT "$SCENES"
   DATA.LIGHT.ROOT "$LIGHT" DATA.POSED_PAIRS.ROOT "$POSED_PAIRS")
 
+LAYOUT=(MODEL.INPUT.NORMALISATION local) # what docs/training.md found to help; the shipped weights have learned without
+
 finished() { # FOLDER, MAX_STEPS: whether the exported weights are of the last step
   [[ -e "$1/s2ld.safetensors" ]] && python -c 'import sys; from s2ld.models.checkpoint import read_weights
 sys.exit(int(read_weights(sys.argv[1]).metadata["steps"]) < int(sys.argv[2]))' "$1/s2ld.safetensors" "$2"
@@ -28,7 +30,7 @@ phase() { # NAME, MAX_STEPS, then arguments of train.py
   shift 2
   if finished "$folder" "$steps"; then return; fi
   python train.py "${CONFIGS[@]}" --output "$folder" --resume auto --accelerator cpu --devices 2 DATA.WORKERS 1 \
-    "${DATA[@]}" TRAIN.MAX_STEPS "$steps" TRAIN.CHECKPOINT_EVERY 100 "$@"
+    "${DATA[@]}" "${LAYOUT[@]}" TRAIN.MAX_STEPS "$steps" TRAIN.CHECKPOINT_EVERY 100 "$@"
   if ! finished "$folder" "$steps"; then
     echo "$folder: stopped before step $steps; call this script again to go on"
     exit 0

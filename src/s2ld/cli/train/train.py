@@ -13,6 +13,7 @@ from s2ld.cli.status import exit_status
 from s2ld.config import build_config
 from s2ld.errors import S2LDError
 from s2ld.extras import need
+from s2ld.training.loop.peers import follow_first
 
 if TYPE_CHECKING:  # it loads torch and Lightning, which --help need not wait for
     from s2ld.training.loop.run import TrainResult
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> TrainResult:
     output: Path = arguments.output or Path("logs") / files[-1].stem
     max_seconds = seconds(arguments.max_time) if arguments.max_time else None
     need("train")
+    follow_first()  # the next line takes seconds
     from s2ld.training.loop.run import RunOptions, checkpoint_of, train
 
     checkpoint = checkpoint_of(arguments.resume, output, config)
