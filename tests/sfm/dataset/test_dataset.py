@@ -161,10 +161,10 @@ def test_the_last_line_trains_on_it_as_the_readme_does(
     assert script([str(photos), str(built), *SMALL]) == 0
     printed, root = capsys.readouterr().out, Path(__file__).parents[3]
     said, _, line = printed.strip().splitlines()[-1].partition(": ")
-    program, script_name, *configs = shlex.split(line)
-    assert (said, program, script_name, configs[0]) == ("train with", "python", "train.py", str(built / "dataset.yaml"))
+    program, command, *configs = shlex.split(line)
+    assert (said, program, command, configs[0]) == ("train with", "s2ld", "train", str(built / "dataset.yaml"))
     assert " ".join(["dataset.yaml", *configs[1:]]) in (root / "README.md").read_text()
-    config = build_config([root / name for name in configs])
+    config = build_config(configs)
     assert config.TRAIN.INIT_WEIGHTS
     assert Path(config.DATA.MEGADEPTH.ROOT) == built.resolve()
 

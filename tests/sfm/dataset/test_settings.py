@@ -18,7 +18,7 @@ def test_every_number_has_a_range_and_the_defaults_fit() -> None:
 
 
 def test_every_key_is_read() -> None:
-    text = "".join(path.read_text() for path in SOURCES.glob("*.py") if path.name != "settings.py")
+    text = "".join(path.read_text() for path in SOURCES.rglob("*.py") if path.name != "settings.py")
     assert [key for key in config_keys(build_defaults()) if f".{key.split('.')[-1]}" not in text] == []
 
 

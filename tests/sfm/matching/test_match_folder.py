@@ -272,7 +272,7 @@ def test_without_pycolmap_hlocs_files_are_written(
 ) -> None:
     shutil.copy(matched[0] / "matches.journal", tmp_path / "matches.journal")
     monkeypatch.setitem(sys.modules, "pycolmap", None)
-    with pytest.raises(S2LDError, match=r"pycolmap cannot be loaded.*install it"):
+    with pytest.raises(S2LDError, match=r"pycolmap cannot be loaded.*pip install"):
         match_folder(photos, tmp_path, SETTINGS)
     assert (tmp_path / "features.h5").is_file()
     assert (tmp_path / "matches.h5").is_file()

@@ -132,6 +132,7 @@ class Described:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Tensor:
+        import numpy as np
         import torch
 
         which, row = self.source.locate(index)
