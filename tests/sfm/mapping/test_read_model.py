@@ -96,7 +96,7 @@ def test_images_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
     write_text(tmp_path / "model")
     path = tmp_path / "model/images.txt"
     path.write_text(path.read_text().replace("b.jpg", name))
-    with pytest.raises(S2LDError, match="is no name of a file below a folder of images|not a text file"):
+    with pytest.raises(S2LDError, match=r"is no name of a file below a folder of images|not a text file"):
         read_model(tmp_path / "model")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from threading import BrokenBarrierError
 from typing import TYPE_CHECKING
 
 from s2ld.cli.parser import Parser
@@ -151,7 +152,10 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Iterator[Memory]:
     for process in ranks:
         process.start()
     for point in range(POINTS):
-        barrier.wait()
+        try:
+            barrier.wait()
+        except BrokenBarrierError as error:
+            raise S2LDError("a rank has broken off; its own lines above say why") from error
         parents = [process.pid for process in ranks if process.pid is not None]
         sizes = [_memory(pid) for pid in _with_children(parents)]
         drawn = point * (arguments.draws // (POINTS - 1))  # but for what does not fill a batch
@@ -162,7 +166,15 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Iterator[Memory]:
 
 
 def _rank(rank: int, folder: Path, arguments: argparse.Namespace, barrier: Barrier) -> None:
-    """Draw this rank's share of an epoch, and stop at each point."""
+    """Draw this rank's share of an epoch, and stop at each point; nobody waits for a rank that breaks off."""
+    try:
+        _draw(rank, folder, arguments, barrier)
+    except BaseException:
+        barrier.abort()
+        raise
+
+
+def _draw(rank: int, folder: Path, arguments: argparse.Namespace, barrier: Barrier) -> None:
     import torch
     from torch.utils.data import DataLoader
 
