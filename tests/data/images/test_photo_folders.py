@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from s2ld.data.images import photo_folders
+from s2ld.data.images.image_files import HEIF_SUFFIXES, PHOTO_SUFFIXES
 from s2ld.data.images.photo_folders import list_photos
 from s2ld.errors import S2LDError
 
@@ -37,7 +38,8 @@ def test_linked_folders_are_followed_and_no_loop(tmp_path: Path) -> None:
     assert len(found(tmp_path / "way")) == 5
 
 
-def test_pictures_that_are_not_read_have_a_reason(tmp_path: Path) -> None:
+def test_pictures_that_are_not_read_have_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photo_folders, "PHOTO_SUFFIXES", PHOTO_SUFFIXES - HEIF_SUFFIXES)
     names = ("a.gif", "b.HEIC", "c.dng", "d.mov", "e.psd")
     touch(*(tmp_path / "deep" / name for name in names), tmp_path / "notes.txt", tmp_path / "x.jpg")
     os.mkfifo(tmp_path / "pipe.png")

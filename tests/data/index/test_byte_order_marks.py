@@ -51,5 +51,5 @@ def test_a_byte_order_mark_in_a_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\0.jpg", "\ud800.jpg", "a\n.jpg"])
 def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
-    with pytest.raises(S2LDError, match=r"pairs\.json: pair 0: the name .* is not in UTF-8 or has control characters"):
+    with pytest.raises(S2LDError, match=r"pairs\.json: pair 0: image0.*(has control characters|must be the path)"):
         pairs_json(tmp_path, name)
