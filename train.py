@@ -2,10 +2,7 @@
 
 import sys
 
-from s2ld.training.loop.peers import follow_first
+from s2ld.cli.train.train import script
 
 if __name__ == "__main__":
-    follow_first()  # the next line takes seconds
-    from s2ld.cli.train.train import script
-
     sys.exit(script())

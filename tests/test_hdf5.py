@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from full_disk import largest_file
 
 from s2ld.data.images.photo_files import PhotoFiles, UnreadableError, depth_map, depth_shape, read_depth
 from s2ld.data.synthetic.export import _write_view
@@ -26,17 +25,6 @@ from s2ld.training.consensus.cache import read_pair
 
 NOISE = np.random.default_rng(0).random((64, 64)).astype(np.float32)
 INFO = TeacherInfo("toy", "nobody", "CC0", "0" * 64, 4, 50)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond `size` bytes, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def write(path: Path, size: int | None) -> None:

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from s2ld.errors import S2LDError
+from s2ld.errors import S2LDError, one_line
 from s2ld.files import whole_file
 
 MOST_BYTES = 2**30
@@ -86,19 +86,19 @@ def read_hdf5(path: str | Path, remedy: str) -> Iterator[h5py.File]:
     path = Path(path)
     if not path.is_file():  # a pipe would be waited for
         raise S2LDError(f"{path}: no such file; {remedy}")
-    with one_line(path, remedy), h5py.File(path) as file:
+    with hdf5_errors(path, remedy), h5py.File(path) as file:
         yield file
 
 
 @contextmanager
-def one_line(path: Path, remedy: str) -> Iterator[None]:
+def hdf5_errors(path: Path, remedy: str) -> Iterator[None]:
     """Turn all that h5py raises for a damaged file into one line, an `S2LDError` that ends with `remedy`."""
     try:
         yield
     except S2LDError:
         raise
     except DAMAGE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise S2LDError(f"{path}: not a readable HDF5 file ({reason}); {remedy}") from error
 
 

@@ -16,22 +16,13 @@ import numpy as np
 import pytest
 import torch
 from fuzzing import fuzz
+from tiny_networks import TINY, tiny_config, tiny_network
 
-from s2ld.config import build_config, config_to_text, defaults
+from s2ld.config import build_config, config_to_text
 from s2ld.data.index.files import read_index
 from s2ld.data.sources.posed_pairs import PosedPairs
 from s2ld.evaluation.predictions.record_files import NpzFolder
 from s2ld.models.checkpoint import load_model, save_weights
-from s2ld.models.network import S2LD
-
-SMALL = """
-MODEL:
-  BACKBONE: {TYPE: lite, STEM_DIM: 8, DIMS: [8, 8, 8], BLOCKS: [1, 1, 1], FINE_DIM: 8}
-  DETECTOR: {COARSE_DIMS: [8, 8], FINE_DIMS: [8, 8], HEAD_DIMS: [8, 8]}
-  ADJUSTER: {HIDDEN_DIM: 8}
-  COARSE: {LAYERS: [self, cross], HEADS: 2}
-  FINE: {HEADS: 2}
-"""
 
 
 def index(write: Callable[..., None]) -> bytes:
@@ -62,9 +53,7 @@ def pairs_json() -> bytes:
 
 
 def weights(suffix: str, folder: Path) -> bytes:
-    (folder / "small.yaml").write_text(SMALL)
-    config = build_config([folder / "small.yaml"])
-    network = S2LD(config.MODEL)
+    config, network = tiny_config(), tiny_network()
     if suffix == ".safetensors":
         save_weights(folder / "own.safetensors", network, config)
         return (folder / "own.safetensors").read_bytes()
@@ -99,7 +88,7 @@ def test_records(tmp_path: Path, write: Callable[..., None]) -> None:
 
 
 def test_configs(tmp_path: Path) -> None:
-    fuzz(SMALL.encode(), tmp_path / "own.yaml", lambda path: build_config([path]))
+    fuzz(TINY.encode(), tmp_path / "own.yaml", lambda path: build_config([path]))
 
 
 def test_values_of_configs(tmp_path: Path) -> None:
@@ -126,4 +115,5 @@ def test_what_is_not_changed_is_read(tmp_path: Path) -> None:
     assert read_record(tmp_path / "a_b.npz") is not None
     assert read_list(tmp_path / "pairs.json") is not None
     assert load_model(tmp_path / "weights.pt")[1].MODEL.BACKBONE.STEM_DIM == 8
-    assert build_config([tmp_path / "small.yaml"]) != defaults()
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    assert build_config([tmp_path / "tiny.yaml"]) == tiny_config()

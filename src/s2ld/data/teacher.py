@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from s2ld.data.images.reading import MULTIPLE
 from s2ld.errors import S2LDError
-from s2ld.hdf5 import MARGIN, find, has, new_hdf5, one_line, read_array, read_hdf5, reserve
+from s2ld.hdf5 import MARGIN, find, has, hdf5_errors, new_hdf5, read_array, read_hdf5, reserve
 from s2ld.types import TeacherPoints
 
 STREAM = 7
@@ -140,7 +140,7 @@ class TeacherFile:
         """
         if self._file is None or self._process != os.getpid():  # a handle does not live on in a forked process
             self._file, self._process = _open(self.path, "r"), os.getpid()
-        with one_line(self.path, REMEDY):
+        with hdf5_errors(self.path, REMEDY):
             if not has(self._file, name) or tuple(find(self._file, name).attrs["size"]) != size:
                 raise S2LDError(
                     f"{self.path}: lacks {name} of {size[0]}x{size[1]} px; make the file of these photographs"
@@ -183,7 +183,7 @@ class TeacherWriter:
         self._path, self._file = path, _open(path, "r+")
 
     def __contains__(self, name: str) -> bool:
-        with one_line(self._path, REMEDY):
+        with hdf5_errors(self._path, REMEDY):
             return _is_whole(self._file, name)
 
     def write(
@@ -232,7 +232,7 @@ def read_info(path: Path) -> TeacherInfo:
 
 
 def _open(path: Path, mode: str) -> h5py.File:
-    with one_line(path, REMEDY):
+    with hdf5_errors(path, REMEDY):
         return h5py.File(path, mode)
 
 

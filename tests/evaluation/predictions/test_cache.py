@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import largest_file
 
 from s2ld.config import build_config
 from s2ld.errors import S2LDError
@@ -52,7 +52,7 @@ def assert_whole(path: Path, matches: int = 20) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[2:]
 from test_cache import HEADER, PAIRS, made
 from s2ld.evaluation.predictions.cache import complete_cache
 
@@ -61,14 +61,15 @@ def predict(start):
         print(number, flush=True)
         yield made(number, 50000)
 
-complete_cache(Path(sys.argv[2]), HEADER, predict)
+complete_cache(Path(sys.argv[1]), HEADER, predict)
 """
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     """The child is killed at a random moment of its work on a pair: while it makes, writes or syncs it."""
     path, rng, last = tmp_path / "sub/predictions.h5", np.random.default_rng(), 0
-    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(path)]
+    own = Path(__file__).parent
+    command = [sys.executable, "-c", CHILD, str(path), str(own), str(own.parents[1] / "support")]
     for kill in (True, True, False):
         before, last = last, last + int(rng.integers(2, 9))
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -111,17 +112,6 @@ def test_a_journal_cut_or_spoilt_at_any_byte_keeps_the_whole_records_before(tmp_
     path.write_bytes(whole)
     assert len(Journal(path, b"another")) == 0
     assert read_title(path) == b"another"
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond `size` bytes, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

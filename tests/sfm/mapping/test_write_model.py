@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from full_disk import largest_file
 
 from s2ld.errors import S2LDError
 from s2ld.sfm.dataset.settings import build_settings
@@ -31,16 +30,6 @@ def model() -> Any:
     return pycolmap.synthesize_dataset(options)
 
 
-def with_room(size: int, action: Callable[[], object]) -> None:
-    """Do something while no file of this process can grow beyond `size` bytes, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        action()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_whatever_file_is_cut_is_noticed(model: Any, tmp_path: Path) -> None:
     write_model(model, tmp_path)
     write_points(model, tmp_path / "points.ply")
@@ -51,9 +40,13 @@ def test_whatever_file_is_cut_is_noticed(model: Any, tmp_path: Path) -> None:
         writer = write_points if name.endswith("ply") else write_model
         place = tmp_path / name if name.endswith("ply") else tmp_path
         for room in (0, 1, size // 2, size - 1):
-            with pytest.raises(OSError, match=r"(ends too early|too many); \d+ MiB are free"):
-                with_room(room, lambda writer=writer, place=place: writer(model, place))
-        with_room(max(sizes.values()), lambda writer=writer, place=place: writer(model, place))
+            with (
+                pytest.raises(OSError, match=r"(ends too early|too many); \d+ MiB are free"),
+                largest_file(room),
+            ):
+                writer(model, place)
+        with largest_file(max(sizes.values())):
+            writer(model, place)
 
 
 def cut(path: Path) -> None:
@@ -96,8 +89,8 @@ def test_a_cut_mapping_does_not_count_as_finished(model: Any, tmp_path: Path, mo
     def run() -> list[Path]:
         return map_photos(tmp_path, [], tmp_path, build_settings([], []), 1, progress=False)
 
-    with pytest.raises(S2LDError, match="sparse: cannot write this folder"):
-        with_room(100, run)
+    with pytest.raises(S2LDError, match="sparse: cannot write this folder"), largest_file(100):
+        run()
     assert not list(tmp_path.iterdir())
     assert len(read_model(run()[0]).images) == 12
 

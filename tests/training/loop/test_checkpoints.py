@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from full_disk import largest_file
 from test_resume import content, run
 
 from s2ld.errors import S2LDError
 from s2ld.training.loop.module import S2LDModule
-
-
-@contextmanager
-def files_up_to(limit: int) -> Iterator[None]:
-    """Let the system refuse to write more than `limit` bytes into a file."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_disk_without_room_leaves_the_last_checkpoint_and_is_one_line(tmp_path: Path) -> None:
@@ -32,7 +19,7 @@ def test_a_disk_without_room_leaves_the_last_checkpoint_and_is_one_line(tmp_path
     whole = last.read_bytes()
     resumed = ["--output", str(output), "--resume", "auto"]
     with (
-        files_up_to(len(whole) // 2),
+        largest_file(len(whole) // 2),
         pytest.raises(S2LDError, match=r"last\.ckpt: cannot write this file \(File too large\)") as caught,
     ):
         run(tmp_path, *resumed, steps=6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,16 @@ STEPS = ["TRAIN.MAX_STEPS", "5", "TRAIN.WARMUP_STEPS", "1", "TRAIN.CHECKPOINT_EV
 LINE = "s2ld train: another process of this run has ended; go on from the last checkpoint with --resume auto"
 
 
-def test_sigterm_saves_the_step_and_the_resumed_run_is_the_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as `run_unlucky` does: sums are rounded otherwise with more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_sigterm_saves_the_step_and_the_resumed_run_is_the_uninterrupted_one(tmp_path: Path, one_thread: None) -> None:
     keys = [*STEPS, "TRAIN.ACCUMULATE", "2", "DATA.WORKERS", "1"]
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()

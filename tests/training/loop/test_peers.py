@@ -15,7 +15,7 @@ from s2ld.errors import LOST_PROCESS
 from s2ld.training.loop import peers
 from s2ld.training.loop.peers import FIRST, LOST, end_with
 
-LINE = f"train.py: {LOST}"
+LINE = f"s2ld train: {LOST}"
 STARTS = """
 import os, subprocess, sys
 environment = {**os.environ, "LOCAL_RANK": "1", "NUMBER": str(os.getpid())}

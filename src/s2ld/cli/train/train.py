@@ -49,13 +49,13 @@ def main(argv: Sequence[str] | None = None) -> TrainResult:
         Stopped: status 143 after SIGTERM or SIGUSR1, when the step that ran has been saved; 3 when another process of
             the run has ended.
     """
+    follow_first()  # training takes seconds to import
     arguments = build_parser().parse_intermixed_args(argv)
     files, overrides = split_items(arguments.items)
     config = build_config(files, overrides)
     output: Path = arguments.output or Path("logs") / files[-1].stem
     max_seconds = seconds(arguments.max_time) if arguments.max_time else None
     need("train")
-    follow_first()  # the next line takes seconds
     from s2ld.training.loop.run import RunOptions, checkpoint_of, train
 
     checkpoint = checkpoint_of(arguments.resume, output, config)

@@ -17,7 +17,7 @@ from s2ld.data.images.reading import UInt8Image
 from s2ld.data.sample import PairSample, PairSource
 from s2ld.data.sources.by_name import build_source
 from s2ld.data.sources.mixture import SubsetPairs
-from s2ld.errors import S2LDError
+from s2ld.errors import S2LDError, one_line
 from s2ld.evaluation.predictions.cache import CACHE_NAME, CacheHeader, PairPrediction, read_cache, read_header
 from s2ld.evaluation.protocol import EvaluationProtocol
 from s2ld.evaluation.report.files import (
@@ -125,8 +125,7 @@ def read_dump(folder: str | Path) -> Dump:
         numbers = {name: math.nan if value is None else float(value) for name, value in content["scores"].items()}
         rows = _read_rows(folder / ROWS_NAME)
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise S2LDError(f"{folder}: a damaged or unfinished dump ({reason}); run test.py again") from error
+        raise S2LDError(f"{folder}: a damaged or unfinished dump ({one_line(error)}); run test.py again") from error
     if len(rows) != header.pairs:
         raise S2LDError(f"{folder}: {ROWS_NAME} is not of the {header.pairs} pairs in {CACHE_NAME}; run test.py again")
     names = [name for name in rows[0] if name.endswith(POSE_ERROR)]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
+from s2ld.data.images.image_files import open_header
 from s2ld.data.images.reading import read_image
 from s2ld.errors import S2LDError
 from s2ld.sfm.mapping.camera_models import as_pycolmap
@@ -63,9 +64,9 @@ def _turned_sizes(path: Path) -> tuple[Size, Size] | None:
     if not path.is_file():
         return None
     try:
-        with Image.open(path) as image:
+        with open_header(path) as image:
             size, orientation = image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # whatever damaged bytes may lead Pillow into; reading the image tells
         return None
     if orientation not in range(2, 9):
         return None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from s2ld.data.images.reading import UInt8Image, read_image, resize, write_image
-from s2ld.errors import S2LDError
+from s2ld.errors import S2LDError, one_line
 from s2ld.files import printable
 from s2ld.sfm.dataset.orientation import same_shape, upright_images
 from s2ld.sfm.mapping.camera_models import ColmapCamera, as_pycolmap
@@ -157,7 +157,7 @@ def _pinhole(camera: ColmapCamera, max_side: int) -> _Pinhole:
     try:
         flat = api.undistort_camera(options, given)
     except (ValueError, RuntimeError) as error:
-        raise _refusal(camera, " ".join(str(error).split())) from error
+        raise _refusal(camera, one_line(error)) from error
     if not (flat.width and flat.height and np.isfinite(flat.params).all()):
         raise _refusal(camera, f"to {flat.width} x {flat.height} px")
     fx, fy, cx, cy = flat.params

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,12 @@ from tqdm import tqdm
 
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder
-from s2ld.sfm.mapping.colmap import load_pycolmap
+from s2ld.sfm.mapping.colmap import colmap_errors, load_pycolmap
 
 LEAST_MODEL = 3
 """Images of the smallest model that is kept beside others: two alone are seldom a place of their own."""
+FAILURE = ("COLMAP's mapper", "matches are kept: run the same command again")
+"""What is told where it fails."""
 
 
 def run_mapper(
@@ -43,9 +43,9 @@ def run_mapper(
         raise S2LDError(f"{database}: no such COLMAP database; match the photographs first")
     make_folder(output)
     pycolmap.set_random_seed(seed)
-    with _failures(output):
+    with colmap_errors(output, *FAILURE):
         total = count_images(database)
-    with tqdm(total=total, desc="mapping", unit="image", disable=not progress) as bar, _failures(output):
+    with tqdm(total=total, desc="mapping", unit="image", disable=not progress) as bar, colmap_errors(output, *FAILURE):
         models = pycolmap.incremental_mapping(
             database,
             images,
@@ -55,22 +55,6 @@ def run_mapper(
             next_image_callback=lambda: bar.update(1),
         )
     return _with_images_of_their_own(sorted(models.values(), key=lambda model: -model.num_reg_images()))
-
-
-@contextmanager
-def _failures(output: Path) -> Iterator[None]:
-    """Turn what COLMAP raises, without a class of its own, into one line."""
-    try:
-        yield
-    except S2LDError:
-        raise
-    except (RuntimeError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        free = shutil.disk_usage(output).free >> 20
-        raise S2LDError(
-            f"{output}: COLMAP's mapper failed ({reason}; {free} MiB are free on this disk); matches are kept: run the "
-            "same command again"
-        ) from error
 
 
 def _with_images_of_their_own(models: Sequence[Any]) -> list[Any]:

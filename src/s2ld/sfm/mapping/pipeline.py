@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from yacs.config import CfgNode as CN
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder, whole_folder
 from s2ld.sfm.mapping.cameras import group_cameras
-from s2ld.sfm.mapping.colmap import load_pycolmap
+from s2ld.sfm.mapping.colmap import colmap_errors, load_pycolmap
 from s2ld.sfm.mapping.mapper import run_mapper
 from s2ld.sfm.mapping.write_model import write_model
 from s2ld.sfm.matching.colmap_database import refuse_full_disk, sift_bytes, verification_options, write_database
@@ -31,6 +30,8 @@ DATABASE, SPARSE = "database.db", "sparse"
 """What `map_photos` leaves in its folder: COLMAP's database, and a folder of numbered models."""
 IMAGES_A_STEP, PAIRS_A_STEP = 8, 50
 """What a kill loses at most, images or pairs."""
+FAILURE = ("COLMAP", "what is done is kept: run the command again, or delete this folder to begin anew")
+"""What is told where it fails."""
 SUPPORT_PX = 2.0
 """px of the working copies: half of the error at which COLMAP drops an observation."""
 
@@ -54,7 +55,7 @@ def map_photos(
     sparse = folder / SPARSE
     if not sparse.is_dir():
         make_folder(folder)
-        with _failures(folder):
+        with colmap_errors(folder, *FAILURE):
             colmap = _Colmap(images, folder, config, jobs, progress)
             colmap.register(photos)
             colmap.extract([photo.name for photo in photos])
@@ -199,19 +200,3 @@ def _total_support(models: Sequence[Any]) -> float:
 def _steps(values: Sequence[Any], length: int) -> Iterator[list[Any]]:
     for start in range(0, len(values), length):
         yield list(values[start : start + length])
-
-
-@contextmanager
-def _failures(folder: Path) -> Iterator[None]:
-    """Turn what COLMAP and SQLite throw into one line."""
-    try:
-        yield
-    except S2LDError:
-        raise
-    except (RuntimeError, ValueError, IndexError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        free = shutil.disk_usage(folder).free >> 20
-        raise S2LDError(
-            f"{folder}: COLMAP failed ({reason[:200]}; {free} MiB are free on this disk); what is done is kept: "
-            "run the command again, or delete this folder to begin anew"
-        ) from error

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from s2ld.errors import S2LDError
+from s2ld.errors import S2LDError, one_line
 from s2ld.files import read_text
 from s2ld.sfm.mapping.camera_models import CAMERA_MODELS, ColmapCamera, later_name, parameter_count
 
@@ -111,7 +111,7 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
     except OSError as error:
         raise S2LDError(f"{path}: cannot read this file ({error.strerror}); is the model complete?") from error
     except (ValueError, IndexError, KeyError, TypeError, ArithmeticError) as error:
-        raise S2LDError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); export the model anew") from error
+        raise S2LDError(f"{path}: damaged ({one_line(error)}); export the model anew") from error
 
 
 def _join(folder: Path, cameras: dict[int, ColmapCamera], images: list[_Image], points: _Points) -> ColmapModel:

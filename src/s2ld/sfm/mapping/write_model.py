@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from s2ld.errors import one_line
 from s2ld.sfm.mapping.read_model import check_written
 
 _BYTES = {b"float": 4, b"double": 8, b"uchar": 1}
@@ -44,4 +45,4 @@ def _failures(folder: Path) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:
         free = shutil.disk_usage(folder).free >> 20
-        raise OSError(f"{' '.join(str(error).split())[:200]}; {free} MiB are free") from error
+        raise OSError(f"{one_line(error)}; {free} MiB are free") from error

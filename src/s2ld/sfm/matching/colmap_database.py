@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from s2ld.errors import S2LDError
+from s2ld.errors import S2LDError, one_line
 from s2ld.files import make_folder, whole_file
 from s2ld.sfm.mapping.cameras import MODEL, CameraGroup, colmap_camera
 from s2ld.sfm.mapping.colmap import load_pycolmap
@@ -109,8 +109,7 @@ def database_errors(path: Path, part: Path) -> Iterator[None]:
         yield
     except RuntimeError as error:
         remove_database(part)
-        reason = " ".join(str(error).split())
-        raise S2LDError(f"{path}: COLMAP cannot write this database ({reason}); is the disk full?") from error
+        raise S2LDError(f"{path}: COLMAP cannot write this database ({one_line(error)}); is the disk full?") from error
 
 
 def verification_options(seed: int) -> Any:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 from functools import cache
 
+from s2ld.errors import LOST_PROCESS
+
 LOST = "another process of this run has ended; go on from the last checkpoint with --resume auto"
-LOST_STATUS = 3
-"""Of a process that ends since another one has."""
 FIRST = "S2LD_FIRST_PROCESS"
 """Environment variable with the number of the process that has started this one; it may be dead already."""
 
@@ -66,5 +66,5 @@ def end_with(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _end(which: str) -> None:
-    print(f"train.py: {LOST}{which}", file=sys.stderr, flush=True)
-    os._exit(LOST_STATUS)
+    print(f"s2ld train: {LOST}{which}", file=sys.stderr, flush=True)
+    os._exit(LOST_PROCESS)

@@ -29,7 +29,6 @@ from s2ld.training.loop.callbacks import MatchFigures, StepProgressBar, StopOnSi
 from s2ld.training.loop.checkpoints import BEST, LAST, Checkpoints, WholeFileIO, check_resumable, resume_place
 from s2ld.training.loop.module import S2LDModule
 from s2ld.training.loop.optim import Place, RunScale, run_scale
-from s2ld.training.loop.peers import follow_first
 from s2ld.training.loop.precision import run_precision
 from s2ld.training.loop.processes import Processes, check_slurm, device_count, lost_peer, slurm_plugins, uses_cuda
 from s2ld.training.loop.restoring import check_restorable
@@ -79,7 +78,6 @@ def train(config: CN, output: Path, checkpoint: Path | None, options: RunOptions
         Stopped: status 143 after SIGTERM or SIGUSR1, when the step that ran has been saved; 3 when another process of
             the run has ended.
     """
-    follow_first()
     devices = _devices(options)
     world = devices * options.num_nodes
     pl.seed_everything(config.TRAIN.SEED, verbose=False)
