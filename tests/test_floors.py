@@ -9,7 +9,7 @@ FLOORS = (
     ("config", "devices", "errors", "extras", "files", "geometry", "hdf5", "locks", "memory", "pretrained", "types"),
     ("models",),
     ("data",),
-    ("matcher", "matcher_options", "pair_matching", "turns", "viz"),
+    ("compat", "matcher", "matcher_options", "pair_matching", "turns", "viz"),
     ("evaluation",),
     ("sfm", "training"),
     ("benchmarks",),

@@ -31,6 +31,7 @@ from s2ld.types import (
     ImageBatch,
     ImageFeatures,
     Keypoints,
+    Matches,
     Prediction,
 )
 
@@ -125,6 +126,72 @@ def test_size_the_network_sees(options: dict[str, Any], expected: tuple[int, int
     assert isinstance(matcher.model, FixedNetwork)
     assert matcher.model.shown[0].shape == (1, 1, expected[1], expected[0])
     assert matcher.resized_size(1200, 900) == expected
+
+
+def test_all_keypoints_come_with_the_matches(matcher: Matcher) -> None:
+    found = fixed(size=(32, 24))(np.zeros((240, 64), np.uint8), np.zeros((24, 32), np.uint8))
+    assert np.allclose(found.keypoints0, [[0.5, 4.5], [31.5, 77.0], [62.5, 234.5]])
+    assert np.allclose(found.keypoints1, FixedNetwork.points0)
+    matches = matcher(photo(96, 128), photo(131, 77, seed=1))
+    cells = [width * height // 64 for width, height in (matcher.resized_size(128, 96), matcher.resized_size(77, 131))]
+    assert [len(matches.keypoints0), len(matches.keypoints1)] == cells
+    assert {tuple(point) for point in matches.points0} <= {tuple(point) for point in matches.keypoints0}
+    assert repr(matches).startswith(f"Matches({len(matches)} of {cells[0]} and {cells[1]} keypoints, confidence 0.")
+    none = np.zeros((0, 2), np.float32)
+    assert repr(Matches(none, none, none[:, 0], none[:, 0])) == "Matches(0 of 0 and 0 keypoints)"
+
+
+def test_the_most_confident_matches_stay_in_their_order(matcher: Matcher, lite: S2LD) -> None:
+    image0, image1 = photo(96, 128), photo(96, 128, seed=1)
+    every = matcher(image0, image1)
+    keep = np.sort(np.argsort(-every.confidence, kind="stable")[:5])
+    five = Matcher(lite, 0.0, 128, "cpu", top_k=5)
+    for matches in (five(image0, image1), matcher(image0, image1, top_k=5), every.top(5)):
+        assert np.array_equal(matches.points1, every.points1[keep])
+        assert np.array_equal(matches.confidence, every.confidence[keep])
+        assert np.array_equal(matches.keypoints1, every.keypoints1)
+    assert len(five(image0, image1, top_k=7)) == 7
+    assert len(five.match(five.extract(image0), five.extract(image1))) == 5
+    assert len(every.top(10**6)) == len(every)
+
+
+@pytest.mark.parametrize("overrides", [[], ["MODEL.CONSENSUS.ENABLED", "False"]])
+def test_a_threshold_of_a_call_is_as_that_of_a_matcher(overrides: list[str]) -> None:
+    torch.manual_seed(3)
+    network = S2LD(build_config([LITE], overrides).MODEL)
+    image0, image1 = photo(96, 128), photo(96, 128, seed=1)
+    low, high = (Matcher(network, threshold, 128, "cpu") for threshold in (0.0, 0.9))
+    every = low(image0, image1)
+    limit = float(np.median(every.confidence))
+    expected = Matcher(network, limit, 128, "cpu")(image0, image1)
+    assert 0 < len(expected) < len(every)
+    for matcher in (low, high):  # a higher one, and a lower one than its own
+        own = len(matcher(image0, image1))
+        pair = matcher.extract(image0), matcher.extract(image1)
+        calls = [matcher(image0, image1, threshold=limit), matcher.match(*pair, threshold=limit)]
+        for found in (*calls, *matcher.match_many([pair], threshold=limit)):
+            assert len(found) == len(expected)
+            assert np.allclose(found.points1, expected.points1, atol=1e-3)
+        assert len(matcher(image0, image1)) == own, "a call leaves the matcher as it is"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_batches_of_tensors(matcher: Matcher, channels: int, dtype: torch.dtype) -> None:
+    arrays = [photo(96, 128, seed=seed)[..., :channels] for seed in range(4)]
+    tensors = torch.stack([torch.from_numpy(array).permute(2, 0, 1) for array in arrays])
+    given = tensors if dtype == torch.uint8 else tensors / 255
+    expected = [matcher(arrays[0], arrays[2]), matcher(arrays[1], arrays[3])]
+    found = matcher.match_batch(given[:2], given[2:])
+    for one, other in zip([*found, matcher(given[:1], given[2:3])], [*expected, expected[0]], strict=True):
+        assert len(one) == len(other) > 0
+        assert np.allclose(one.points1, other.points1, atol=1e-3)
+    assert [len(one) for one in matcher.match_batch(given[:2], given[2:], top_k=3)] == [3, 3]
+    assert matcher.match_batch(given[:0], given[:0]) == []
+    with pytest.raises(S2LDError, match=r"image0: a batch of 2 images; Matcher\.match_batch"):
+        matcher(given[:2], given[2:])
+    with pytest.raises(S2LDError, match="2 images and 1 make no pairs"):
+        matcher.match_batch(given[:2], given[2:3])
 
 
 def test_detect_orders_by_score() -> None:
@@ -362,12 +429,17 @@ def test_what_is_no_image_is_said_in_one_line(image: Any, words: str) -> None:
         ({"max_side": 640.5}, "max_side must be"),
         ({"threshold": "0.2"}, "threshold must be .*, not '0.2'"),
         ({"rotation": None}, "rotation is None"),
+        ({"top_k": 0}, "top_k must be at least 1 match, whole, not 0"),
+        ({"top_k": 2.0}, "top_k must be"),
         ({"fast": True}, r"fast compiles for one size; give size \(--resize WIDTH HEIGHT\)"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], words: str) -> None:
     with pytest.raises(S2LDError, match=words):
         fixed(**options)
+    if not {"threshold", "top_k"}.isdisjoint(options):
+        with pytest.raises(S2LDError, match=words):
+            fixed()(np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8), **options)
 
 
 @pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])

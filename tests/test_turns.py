@@ -124,8 +124,9 @@ def test_points_are_where_a_matcher_puts_them_that_is_given_the_turned_image(
     assert len(found) == len(plain) > 10
     assert np.array_equal(found.points0, plain.points0)
     assert np.array_equal(found.confidence, plain.confidence)
-    expected = turned_back(torch.from_numpy(plain.points1), turns, (128, 96)).numpy()
-    np.testing.assert_allclose(found.points1, expected, rtol=0, atol=1e-4)
+    for ours, its in ((found.points1, plain.points1), (found.keypoints1, plain.keypoints1)):
+        expected = turned_back(torch.from_numpy(its), turns, (128, 96)).numpy()
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4)
     if turns == 0:
         assert np.array_equal(found.points1, plain.points1)
 

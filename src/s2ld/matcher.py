@@ -22,25 +22,30 @@ from s2ld.data.images.reading import MULTIPLE, UInt8Image, network_size
 from s2ld.devices import allow_forks, choose_device, float32_by_default
 from s2ld.errors import S2LDError
 from s2ld.geometry.camera import resized_to_image
-from s2ld.matcher_options import KEEP_SIZE, MAX_SIDE, check_options, check_pairs
+from s2ld.matcher_options import KEEP_SIZE, MAX_SIDE, check_cuts, check_options, check_pairs
 from s2ld.memory import available_memory
 from s2ld.models.checkpoint import load_model
 from s2ld.models.fast.compiled import compile_encoder, without_compiled
-from s2ld.models.fast.inference import computing_in, for_inference, memory_needed
+from s2ld.models.fast.inference import computing_in, for_inference, memory_needed, with_threshold
 from s2ld.models.network import S2LD
 from s2ld.models.precision import resolve_precision
 from s2ld.pretrained import resolve
 from s2ld.turns import predict_turned
 from s2ld.types import Extracted, FloatArray, ImageBatch, ImageFeatures, Matches, Prediction
 
+_Scales = tuple[tuple[float, float], tuple[float, float]]
+"""Image px per resized px, (x, y), of the two images of a pair."""
+
 
 class Matcher:
     """A network with weights that matches images of any size.
 
     An image is a path; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of bool, integers of 8, 16 or 32
-    bits, or floats in [0, 1]; a tensor (H, W) or (C, H, W) of the same; or a Pillow image. More than 8 bits are read in
-    full and stretched where little of their range is used (`s2ld.data.images.pixels.to_uint8`). A file is turned
-    upright by its EXIF entry first, and its points belong to the upright image.
+    bits, or floats in [0, 1]; a tensor (H, W), (C, H, W) or (1, C, H, W) of the same; or a Pillow image. More than 8
+    bits are read in full and stretched where little of their range is used (`s2ld.data.images.pixels.to_uint8`). A file
+    is turned upright by its EXIF entry first, and its points belong to the upright image.
+
+    Calls take a `threshold` and a `top_k` of their own; None is the matcher's.
 
     In a forked process it computes with one thread. It pickles; a `fast` one is compiled again where it arrives.
     """
@@ -55,6 +60,7 @@ class Matcher:
         precision: str = "fp32",
         fast: bool = False,
         rotation: str = "none",
+        top_k: int | None = None,
     ) -> None:
         """Make a copy of a network for inference on `device` (see `for_inference`), with the threshold.
 
@@ -71,6 +77,7 @@ class Matcher:
             rotation: "none", or "auto": image 1 is matched after the quarter turn that fits image 0 best, found on
                 small copies for about a third of a pair's time more. Only for calls with both images at once: `extract`
                 and `match_many` refuse it, and `detect` takes images as they are.
+            top_k: most matches of a pair, the most confident ones; None: all.
 
         Raises:
             S2LDError: an argument is out of range, the device is not there, or it cannot be compiled here.
@@ -78,7 +85,7 @@ class Matcher:
         allow_forks()
         if not isinstance(model, nn.Module):
             raise S2LDError(f"model must be a network, not a {type(model).__name__}; Matcher.from_pretrained loads one")
-        check_options(threshold, max_side, size, fast, rotation)
+        check_options(threshold, max_side, size, fast, rotation, top_k)
         self.device = choose_device(device)
         self.precision = resolve_precision(precision, self.device)
         self._precision = partial(computing_in, self.precision, self.device)
@@ -87,7 +94,7 @@ class Matcher:
             self.model.threshold = float(threshold)
         self.max_side = MAX_SIDE if max_side is None else int(max_side)
         self.size = None if size is None else (int(size[0]), int(size[1]))
-        self.rotation = rotation
+        self.rotation, self.top_k = rotation, top_k
         self.fast = fast
         self._compile()
 
@@ -114,30 +121,36 @@ class Matcher:
         precision: str = "fp32",
         fast: bool = False,
         rotation: str = "none",
+        top_k: int | None = None,
     ) -> Self:
-        """Load shipped weights by name or a weight file by path (.safetensors, .pt, .ckpt); see `__init__`.
+        """Load weights by name, by path (.safetensors, .pt, .ckpt) or from a hub (hf://user/name@REV); see `__init__`.
 
         Raises:
             S2LDError: no such weights, a file that cannot be read, or an argument out of range.
         """
         allow_forks()
         model, _ = load_model(resolve(name_or_path))
-        return cls(model, threshold, max_side, device, size, precision, fast, rotation)
+        return cls(model, threshold, max_side, device, size, precision, fast, rotation, top_k)
 
-    def __call__(self, image0: Any, image1: Any) -> Matches:
+    def __call__(
+        self, image0: Any, image1: Any, *, threshold: float | None = None, top_k: int | None = None
+    ) -> Matches:
         """Match two images.
 
         Returns:
             Matches with points in px of the images as given.
 
         Raises:
-            S2LDError: an image cannot be read or understood, or the pair does not fit into memory.
+            S2LDError: an image cannot be read or understood, the pair does not fit into memory, or an argument is out
+                of range.
         """
+        check_cuts(threshold, top_k)
         array0, array1 = to_array(image0, "image0"), to_array(image1, "image1")
         with self._guarded(_size(array0), _size(array1)):
             (batch0, scale0), (batch1, scale1) = self._prepare(array0), self._prepare(array1)
-            predict = self.model if self.rotation == "none" else partial(predict_turned, self.model)
-            return _matches(predict(batch0, batch1), [(scale0, scale1)])[0]
+            network = with_threshold(self.model, threshold)
+            predict = network if self.rotation == "none" else partial(predict_turned, network)
+            return self._matches(predict(batch0, batch1), [(scale0, scale1)], top_k)[0]
 
     def extract(self, image: Any) -> Extracted:
         """Return what is computed of one image alone, for `match`: with many pairs of few images, once for each image.
@@ -150,11 +163,38 @@ class Matcher:
             batch, scale = self._prepare(array)
             return Extracted(self.model.extract(batch), _size(array), scale)
 
-    def match(self, extracted0: Extracted, extracted1: Extracted) -> Matches:
+    def match(
+        self,
+        extracted0: Extracted,
+        extracted1: Extracted,
+        *,
+        threshold: float | None = None,
+        top_k: int | None = None,
+    ) -> Matches:
         """Match two images by what `extract` of the same matcher returned; as `__call__`, but for rounding."""
-        return self.match_many([(extracted0, extracted1)])[0]
+        return self.match_many([(extracted0, extracted1)], threshold=threshold, top_k=top_k)[0]
 
-    def match_many(self, pairs: Sequence[tuple[Extracted, Extracted]], batch: int = 1) -> list[Matches]:
+    def match_batch(
+        self, images0: Any, images1: Any, *, threshold: float | None = None, top_k: int | None = None
+    ) -> list[Matches]:
+        """Match the images of two batches pair by pair: tensors (N, C, H, W), or sequences of any N images each.
+
+        On a GPU pairs of equal sizes are matched at once. Raises S2LDError as `match_many` does, or for other numbers.
+        """
+        if len(images0) != len(images1):
+            raise S2LDError(f"{len(images0)} images and {len(images1)} make no pairs; give as many of both")
+        sides = ([self.extract(image) for image in images] for images in (images0, images1))
+        at_once = 1 if self.device.type == "cpu" else max(1, len(images0))
+        return self.match_many(list(zip(*sides, strict=True)), at_once, threshold=threshold, top_k=top_k)
+
+    def match_many(
+        self,
+        pairs: Sequence[tuple[Extracted, Extracted]],
+        batch: int = 1,
+        *,
+        threshold: float | None = None,
+        top_k: int | None = None,
+    ) -> list[Matches]:
         """Match pairs as `match` does, up to `batch` of equal sizes at once: for GPUs, a CPU takes longer.
 
         Fewer are taken at once where the main memory would not hold so many.
@@ -167,6 +207,8 @@ class Matcher:
         """
         self._refuse_rotation()
         check_pairs(pairs, batch)
+        check_cuts(threshold, top_k)
+        network = with_threshold(self.model, threshold)
         alike: dict[tuple[torch.Size, ...], list[int]] = {}
         for number, pair in enumerate(pairs):
             alike.setdefault(tuple(side.features.features.coarse.shape for side in pair), []).append(number)
@@ -175,7 +217,8 @@ class Matcher:
             at_once = min(batch, self._pairs_that_fit(*(side.size for side in pairs[numbers[0]])))
             for first in range(0, len(numbers), at_once):
                 some = numbers[first : first + at_once]
-                found.update(zip(some, self._match_at_once([pairs[number] for number in some]), strict=True))
+                matches = self._match_at_once(network, [pairs[number] for number in some], top_k)
+                found.update(zip(some, matches, strict=True))
         return [found[number] for number in range(len(pairs))]
 
     def _refuse_rotation(self) -> None:
@@ -185,12 +228,19 @@ class Matcher:
                 "rotation 'none' for features that are extracted once"
             )
 
-    def _match_at_once(self, pairs: Sequence[tuple[Extracted, Extracted]]) -> list[Matches]:
+    def _match_at_once(
+        self, network: S2LD, pairs: Sequence[tuple[Extracted, Extracted]], top_k: int | None
+    ) -> list[Matches]:
         """Match pairs of equal sizes in one batch."""
         with self._guarded(*(side.size for side in pairs[0]), pairs=len(pairs)):
             side0, side1 = (joined_features([side.features for side in sides]) for sides in zip(*pairs, strict=True))
-            encoded = self.model.encode_pair(side0, side1)
-            return _matches(self.model.predict(encoded), [(one.scale, other.scale) for one, other in pairs])
+            encoded = network.encode_pair(side0, side1)
+            return self._matches(network.predict(encoded), [(one.scale, other.scale) for one, other in pairs], top_k)
+
+    def _matches(self, prediction: Prediction, scales: Sequence[_Scales], top_k: int | None) -> list[Matches]:
+        most = self.top_k if top_k is None else top_k
+        found = _matches(prediction, scales)
+        return found if most is None else [matches.top(most) for matches in found]
 
     def _pairs_that_fit(self, *sizes: tuple[int, int]) -> int:
         """How many pairs of images of these two sizes, px as given, the main memory holds at once, at least one."""
@@ -281,25 +331,26 @@ def joined_features(sides: Sequence[ImageFeatures]) -> ImageFeatures:
     return sides[0] if len(sides) == 1 else ImageFeatures.joined(sides)
 
 
-def _matches(
-    prediction: Prediction, scales: Sequence[tuple[tuple[float, float], tuple[float, float]]]
-) -> list[Matches]:
-    """Return the matches of each pair of a batch; `scales`: of its two images, image px per resized px, (x, y)."""
-    fine = prediction.fine
+def _matches(prediction: Prediction, scales: Sequence[_Scales]) -> list[Matches]:
+    """Return the matches of each pair of a batch."""
+    fine, sides = prediction.fine, (prediction.encoded.keypoints0, prediction.encoded.keypoints1)
     points0, points1 = fine.points0.detach().float().cpu(), fine.points1.detach().float().cpu()
     confidence, score = to_numpy(prediction.coarse.confidence), to_numpy(fine.score)
-    descriptors = [None if x is None else to_numpy(x) for x in (fine.descriptors0, fine.descriptors1)]
+    descriptors0, descriptors1 = (None if x is None else to_numpy(x) for x in (fine.descriptors0, fine.descriptors1))
     ends = np.searchsorted(prediction.coarse.batch.cpu().numpy(), np.arange(len(scales) + 1))
     matches = []
-    for (start, end), (scale0, scale1) in zip(pairwise(ends), scales, strict=True):
+    for number, ((start, end), (scale0, scale1)) in enumerate(zip(pairwise(ends), scales, strict=True)):
         some = slice(start, end)
         matches.append(
             Matches(
-                to_image_px(points0[some], scale0),
-                to_image_px(points1[some], scale1),
-                confidence[some],
-                score[some],
-                *(None if x is None else x[some] for x in descriptors),
+                points0=to_image_px(points0[some], scale0),
+                points1=to_image_px(points1[some], scale1),
+                confidence=confidence[some],
+                score=score[some],
+                descriptors0=None if descriptors0 is None else descriptors0[some],
+                descriptors1=None if descriptors1 is None else descriptors1[some],
+                keypoints0=to_image_px(sides[0].points[number], scale0),
+                keypoints1=to_image_px(sides[1].points[number], scale1),
             )
         )
     return matches

@@ -19,10 +19,9 @@ ROTATIONS = ("none", "auto")
 """Of image 1 against image 0; see `Matcher`."""
 
 
-def check_options(threshold: Any, max_side: Any, size: Any, fast: bool, rotation: Any) -> None:
+def check_options(threshold: Any, max_side: Any, size: Any, fast: bool, rotation: Any, top_k: Any) -> None:
     """Raise `S2LDError` for options of `Matcher`, named as there, of another type, out of range, or at odds."""
-    if threshold is not None and not (isinstance(threshold, Real) and 0 <= float(threshold) < 1):
-        raise S2LDError(f"threshold must be in [0, 1), not {threshold!r}")
+    check_cuts(threshold, top_k)
     if max_side is not None and size is not None:
         raise S2LDError("max_side and size exclude each other; give one of them")
     if max_side is not None and max_side != KEEP_SIZE and not _is_side(max_side):
@@ -39,6 +38,14 @@ def check_options(threshold: Any, max_side: Any, size: Any, fast: bool, rotation
         raise S2LDError(f"rotation is {rotation!r}; use {' or '.join(ROTATIONS)}")
     if fast and rotation != "none":
         raise S2LDError("fast compiles for one size, and rotation looks at others; leave out one of them")
+
+
+def check_cuts(threshold: Any, top_k: Any) -> None:
+    """Raise `S2LDError` for a threshold or a number of matches, of a matcher or a call, that is none."""
+    if threshold is not None and not (isinstance(threshold, Real) and 0 <= float(threshold) < 1):
+        raise S2LDError(f"threshold must be in [0, 1), not {threshold!r}")
+    if top_k is not None and not (isinstance(top_k, Integral) and top_k >= 1):  # type: ignore[operator]
+        raise S2LDError(f"top_k must be at least 1 match, whole, not {top_k!r}")
 
 
 def check_pairs(pairs: Iterable[Any], batch: Any) -> None:

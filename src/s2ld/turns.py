@@ -25,13 +25,18 @@ def predict_turned(network: S2LD, images0: ImageBatch, images1: ImageBatch) -> P
     """Match two images, image 1 after the quarter turn that fits best (`best_turn`, with the same arguments).
 
     Returns:
-        What the network says of the turned pair, but for the fine points, which are in image 1 as it was.
+        What the network says of the turned pair, but for fine points and keypoints, which are in image 1 as it was.
     """
     turns = best_turn(network, images0.image, images1.image)
     prediction: Prediction = network(images0, ImageBatch(turned(images1.image, turns)))
     height, width = images1.image.shape[2:]
-    points1 = turned_back(prediction.fine.points1, turns, (width, height))
-    return replace(prediction, fine=replace(prediction.fine, points1=points1))
+    encoded, fine = prediction.encoded, prediction.fine
+    keypoints1, points1 = (turned_back(x, turns, (width, height)) for x in (encoded.keypoints1.points, fine.points1))
+    return replace(
+        prediction,
+        encoded=replace(encoded, keypoints1=replace(encoded.keypoints1, points=keypoints1)),
+        fine=replace(fine, points1=points1),
+    )
 
 
 def best_turn(network: S2LD, image0: Tensor, image1: Tensor) -> int:

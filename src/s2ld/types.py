@@ -11,13 +11,17 @@ Conventions, everywhere in the package:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, cat, device
+
+if TYPE_CHECKING:  # it rests on this module, and on OpenCV
+    from s2ld.geometry.two_view import Kind, TwoView
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -324,7 +328,15 @@ class Extracted:
     """Image px per resized px, (x, y)."""
 
 
-@dataclass(frozen=True)
+PER_MATCH = ("points0", "points1", "confidence", "score", "descriptors0", "descriptors1")
+"""Fields of `Matches` that have a row for each match."""
+
+
+def _no_points() -> FloatArray:
+    return np.zeros((0, 2), np.float32)
+
+
+@dataclass(frozen=True, repr=False)
 class Matches:
     """Matches of one pair in the pixels of the two images as given: the public result of `Matcher`."""
 
@@ -339,6 +351,32 @@ class Matches:
     descriptors0: FloatArray | None = None
     """(M, C + Cf) float32, when the configuration asks for descriptors."""
     descriptors1: FloatArray | None = None
+    keypoints0: FloatArray = dataclasses.field(default_factory=_no_points)
+    """(P, 2) float32 image px: all that was detected in image 0; `points0` are some of them."""
+    keypoints1: FloatArray = dataclasses.field(default_factory=_no_points)
+    """(Q, 2) float32 image px of image 1; `points1` are refined, beside them."""
 
     def __len__(self) -> int:
         return len(self.points0)
+
+    def __repr__(self) -> str:
+        sure = f", confidence {self.confidence.min():.2f} to {self.confidence.max():.2f}" if len(self) else ""
+        return f"Matches({len(self)} of {len(self.keypoints0)} and {len(self.keypoints1)} keypoints{sure})"
+
+    def top(self, k: int) -> Matches:
+        """Return the `k` most confident matches, in their order, the first ones of equals; all keypoints stay."""
+        rows = np.sort(np.argsort(-self.confidence, kind="stable")[:k])
+        values = {name: getattr(self, name) for name in PER_MATCH}
+        return replace(self, **{name: value[rows] for name, value in values.items() if value is not None})
+
+    def estimate(
+        self, kind: Kind, threshold: float = 2.0, K0: FloatArray | None = None, K1: FloatArray | None = None
+    ) -> TwoView:
+        """Fit a "homography", "fundamental" or "essential" matrix; see `s2ld.geometry.two_view.estimate`.
+
+        Returns:
+            The matrix, which matches are its inliers, and with "essential", which needs the intrinsics, the pose.
+        """
+        from s2ld.geometry.two_view import estimate
+
+        return estimate(self.points0, self.points1, kind, threshold, K0, K1)

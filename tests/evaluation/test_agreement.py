@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import slow_reference as slow
 
-from s2ld.evaluation.estimators import Pose
 from s2ld.evaluation.evaluate import Scores, evaluate
 from s2ld.evaluation.intervals import Bootstrap
 from s2ld.evaluation.metrics import (
@@ -29,6 +28,7 @@ from s2ld.evaluation.metrics import (
 )
 from s2ld.evaluation.predictions.cache import PairPrediction
 from s2ld.evaluation.protocol import EvaluationSettings
+from s2ld.geometry.two_view import Pose
 
 NEAR = 1e-6
 

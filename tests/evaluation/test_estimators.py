@@ -15,12 +15,12 @@ from s2ld.evaluation.estimators import (
     HomographyRansac,
     OpenCVRansac,
     PoseEstimator,
-    PoseLibRansac,
     build_estimators,
     build_homography_estimator,
     shuffled,
 )
 from s2ld.evaluation.metrics import homography_error, pose_error_degrees
+from s2ld.geometry.two_view import PoseLibRansac
 
 K0 = np.array([[700.0, 0, 320], [0, 720, 240], [0, 0, 1]])
 K1 = np.array([[600.0, 0, 310], [0, 590, 250], [0, 0, 1]])

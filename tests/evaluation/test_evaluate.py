@@ -14,12 +14,13 @@ import pytest
 
 from s2ld.config import build_config
 from s2ld.errors import S2LDError
-from s2ld.evaluation.estimators import HomographyRansac, OpenCVRansac, Pose, PoseLibRansac
+from s2ld.evaluation.estimators import HomographyRansac, OpenCVRansac
 from s2ld.evaluation.evaluate import Scores, evaluate, threshold_name
 from s2ld.evaluation.predictions.cache import CacheHeader, PairPrediction, PairTruth
 from s2ld.evaluation.protocol import EvaluationProtocol, EvaluationSettings, build_protocol
 from s2ld.evaluation.report.files import draw_mma, write_report
 from s2ld.evaluation.report.tables import to_markdown, to_text
+from s2ld.geometry.two_view import Pose, PoseLibRansac
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 K = np.array([[300.0, 0, 159.5], [0, 310, 119.5], [0, 0, 1]], np.float32)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from s2ld.errors import S2LDError
-from s2ld.evaluation.estimators import Pose
 from s2ld.evaluation.metrics import (
     corner_auc,
     endpoint_errors,
@@ -21,6 +20,7 @@ from s2ld.evaluation.metrics import (
     share_below,
 )
 from s2ld.evaluation.predictions.cache import PairPrediction, PairTruth
+from s2ld.geometry.two_view import Pose
 
 
 def rotation(axis: np.ndarray, degrees: float) -> np.ndarray:

@@ -10,11 +10,12 @@ import pytest
 from test_evaluate import made, plane, protocol
 
 from s2ld.errors import S2LDError
-from s2ld.evaluation.estimators import OpenCVRansac, PoseLibRansac
+from s2ld.evaluation.estimators import OpenCVRansac
 from s2ld.evaluation.evaluate import evaluate
 from s2ld.evaluation.protocol import EvaluationSettings
 from s2ld.evaluation.report.files import write_report
 from s2ld.evaluation.sweep import draw_sweep, sweep_table, sweep_thresholds
+from s2ld.geometry.two_view import PoseLibRansac
 
 PAIRS = [made(80, 1.5, 0), made(80, 0.5, 1), plane(20, 0.0)]
 SETTINGS = EvaluationSettings((OpenCVRansac(), PoseLibRansac()), repeats=2)

@@ -18,7 +18,8 @@ from torch import Tensor
 from s2ld.config import CN
 from s2ld.data.sample import collate
 from s2ld.data.sources.by_name import build_source
-from s2ld.evaluation.estimators import HomographyRansac, PoseLibRansac
+from s2ld.evaluation.estimators import HomographyRansac
+from s2ld.geometry.two_view import PoseLibRansac
 from s2ld.training.loop.module import S2LDModule
 from s2ld.training.losses.targets import build_targets
 from s2ld.training.validation import COLUMNS, COUNTS, detector_row, matcher_row, summarise, weighted_score

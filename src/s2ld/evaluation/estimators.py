@@ -12,26 +12,13 @@ from numpy.typing import NDArray
 
 from s2ld.config import CN
 from s2ld.errors import S2LDError
+from s2ld.geometry.two_view import MIN_MATCHES, Pose, PoseLibRansac
 from s2ld.types import FloatArray
 
-MIN_MATCHES = 5
-"""Below this the five-point problem has no solution."""
 MIN_HOMOGRAPHY_MATCHES = 4
 """Below this a homography has no solution."""
 INFINITELY_FAR = 1e9
 """Of `recoverPose`, in baselines: points beyond it would not count as in front of both cameras."""
-
-
-@dataclass(frozen=True)
-class Pose:
-    """An estimated relative pose, x1 ~ R x0 + t."""
-
-    R: FloatArray
-    """(3, 3)."""
-    t: FloatArray
-    """(3,) direction, its length is arbitrary."""
-    inliers: NDArray[np.bool_]
-    """(M,)."""
 
 
 class Estimator(Protocol):
@@ -148,45 +135,6 @@ class OpenCVRansac:
 
 
 @dataclass(frozen=True)
-class PoseLibRansac:
-    """PoseLib's LO-RANSAC (Larsson and contributors): five-point solver and non-linear refinement."""
-
-    threshold: float = 1.0
-    confidence: float = 0.9999
-    name: str = "poselib"
-
-    @property
-    def settings(self) -> str:
-        """See `Estimator`."""
-        import poselib
-
-        return (
-            f"PoseLib {poselib.__version__} estimate_relative_pose, {self.threshold:g} px, "
-            f"confidence {self.confidence:g}"
-        )
-
-    def __call__(
-        self, points0: FloatArray, points1: FloatArray, K0: FloatArray, K1: FloatArray, seed: int
-    ) -> Pose | None:
-        """See `PoseEstimator`."""
-        if len(points0) < MIN_MATCHES:
-            return None
-        import poselib
-
-        pose, info = poselib.estimate_relative_pose(
-            np.asarray(points0, np.float64),
-            np.asarray(points1, np.float64),
-            _pinhole_camera(K0),
-            _pinhole_camera(K1),
-            {"max_epipolar_error": self.threshold, "success_prob": self.confidence, "seed": seed},
-            {},
-        )
-        if info["num_inliers"] < MIN_MATCHES:
-            return None
-        return Pose(np.array(pose.R), np.array(pose.t), np.array(info["inliers"], bool))
-
-
-@dataclass(frozen=True)
 class HomographyRansac:
     """OpenCV's RANSAC over four matches, as in the HPatches protocol of SuperPoint, SuperGlue and LoFTR."""
 
@@ -265,8 +213,3 @@ ESTIMATORS: dict[str, Callable[[CN], PoseEstimator]] = {
 def _pinhole_rays(points: FloatArray, K: FloatArray) -> FloatArray:
     """Return (M, 2) normalised points; skew is ignored, as the protocol does."""
     return np.asarray((np.asarray(points, np.float64) - K[[0, 1], [2, 2]]) / K[[0, 1], [0, 1]])
-
-
-def _pinhole_camera(K: FloatArray) -> dict[str, object]:
-    params = [float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])]
-    return {"model": "PINHOLE", "width": 0, "height": 0, "params": params}  # the size is not used

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from s2ld.errors import S2LDError
-from s2ld.evaluation.estimators import Pose
 from s2ld.evaluation.predictions.cache import PairPrediction, PairTruth
 from s2ld.geometry.camera import PixelFrame, rescale_intrinsics, resized_to_image
 from s2ld.geometry.epipolar import essential, symmetric_epipolar_distance
 from s2ld.geometry.homography import apply_homography, corner_error
 from s2ld.geometry.pose import pose_error
+from s2ld.geometry.two_view import Pose
 from s2ld.types import FloatArray
 
 ThresholdUnit = Literal["resized", "image"]

@@ -100,7 +100,7 @@ def test_no_match_is_no_error(photos: Path, weights: str) -> None:
     assert (photos / "out/1-1.csv").read_text().splitlines() == ["x0,y0,x1,y1,confidence,score"]
 
 
-@pytest.mark.parametrize("kind", ["homography", "essential"])
+@pytest.mark.parametrize("kind", ["homography", "fundamental", "essential"])
 def test_estimates(photos: Path, weights: str, kind: str) -> None:
     image = str(photos / "a/1.png")
     camera = ["--intrinsics", "120", "120", "63.5", "47.5"] if kind == "essential" else []

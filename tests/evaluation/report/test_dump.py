@@ -13,13 +13,13 @@ import pytest
 
 from s2ld.config import build_config
 from s2ld.errors import S2LDError
-from s2ld.evaluation.estimators import Pose
 from s2ld.evaluation.evaluate import evaluate
 from s2ld.evaluation.predictions.cache import CACHE_NAME, CacheHeader, PairPrediction, write_cache
 from s2ld.evaluation.protocol import EvaluationSettings, build_protocol
 from s2ld.evaluation.report.confidence import draw_precision, precision_curve
 from s2ld.evaluation.report.dump import read_dump
 from s2ld.evaluation.report.files import draw_pose_curves, write_report
+from s2ld.geometry.two_view import Pose
 
 K = np.array([[100.0, 0, 63.5], [0, 100, 47.5], [0, 0, 1]], np.float32)
 T = np.eye(4, dtype=np.float32)

@@ -18,8 +18,8 @@ from s2ld.files import printable
 from s2ld.pretrained import DEFAULT, available
 
 if TYPE_CHECKING:  # these load torch, matplotlib or OpenCV, which --help need not wait for
-    from s2ld.cli.match.two_view import TwoView
     from s2ld.data.images.reading import UInt8Image
+    from s2ld.geometry.two_view import TwoView
     from s2ld.matcher import Matcher
     from s2ld.pair_matching import PairMatching, PathPair
     from s2ld.types import FloatArray, Matches
@@ -67,7 +67,10 @@ def build_parser() -> Parser:
     )  # fmt: skip
     parser.add_argument("--threshold", type=float, help="confidence a match must exceed (default: the weights' own)")
     parser.add_argument("--output", type=Path, default=Path("out"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--estimate", choices=("homography", "essential"), help="fit a model and mark its inliers")
+    parser.add_argument(
+        "--estimate", choices=("homography", "fundamental", "essential"),
+        help="fit a model and mark its inliers",
+    )  # fmt: skip
     parser.add_argument(
         "--intrinsics", nargs="+", type=float, metavar="F",
         help="fx fy cx cy in px of the images, once for both or once for each (needed by --estimate essential)",
@@ -93,7 +96,7 @@ def _run(args: argparse.Namespace) -> int:
         need("demo", "poselib")
     if not (args.images or args.pairs or args.image_dir or args.image_dir0):
         return _match_motorcycle(args)
-    from s2ld.cli.match.two_view import intrinsics_from_numbers
+    from s2ld.cli.match.intrinsics import intrinsics_from_numbers
 
     cameras = intrinsics_from_numbers(args.intrinsics) if args.intrinsics else None
     pairs, alone = _list_pairs(args)
@@ -225,15 +228,12 @@ def _estimate(
     image1: UInt8Image,
     cameras: Cameras | None,
 ) -> TwoView | None:
-    from s2ld.cli.match.two_view import estimate_essential, estimate_homography
-
     if args.estimate is None:
         return None
     height, width = image1.shape[:2]
     threshold = args.inlier_threshold * width / matcher.resized_size(width, height)[0]
-    if args.estimate == "essential" and cameras is not None:
-        return estimate_essential(matches, *cameras, threshold)
-    return estimate_homography(matches, threshold)
+    K0, K1 = cameras or (None, None)
+    return matches.estimate(args.estimate, threshold, K0, K1)
 
 
 def _panel(matches: Matches, model: TwoView | None, names: str) -> Panel:
@@ -242,7 +242,7 @@ def _panel(matches: Matches, model: TwoView | None, names: str) -> Panel:
     title = f"{names}: {len(matches)} matches"
     if model is None:
         return Panel(matches.points0, matches.points1, matches.confidence, title)
-    kind = {"homography": "homography", "essential": "essential matrix"}[model.kind]
+    kind = model.kind if model.kind == "homography" else f"{model.kind} matrix"
     found = f"no {kind} found" if model.matrix is None else f"{int(model.inliers.sum())} inliers of the {kind}"
     return Panel(
         matches.points0,

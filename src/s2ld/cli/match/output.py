@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2ld.cli.match.two_view import TwoView
 from s2ld.files import whole_file
-from s2ld.types import Matches
+from s2ld.geometry.two_view import TwoView
+from s2ld.types import PER_MATCH, Matches
 
 
 def write_matches(stem: Path, matches: Matches, model: TwoView | None) -> None:
     """Write `stem`.npz and `stem`.csv.
 
-    The .npz has the fields of `Matches` as float32 arrays and, where a model was estimated, `inliers` (M,) bool and the
-    (3, 3) matrix under the model's name, NaN where none was found. The .csv has a line for each match.
+    The .npz has `PER_MATCH` of `Matches` as float32 arrays and, where a model was estimated, `inliers` (M,) bool and
+    the (3, 3) matrix under the model's name, NaN where none was found. The .csv has a line for each match.
 
     Raises:
         S2LDError: the files cannot be written.
@@ -31,7 +31,7 @@ def write_matches(stem: Path, matches: Matches, model: TwoView | None) -> None:
         "score": matches.score,
     }
     formats = ["%.3f"] * 4 + ["%.5f"] * 2
-    arrays: dict[str, Any] = {name: value for name, value in vars(matches).items() if value is not None}
+    arrays: dict[str, Any] = {name: value for name in PER_MATCH if (value := getattr(matches, name)) is not None}
     if model is not None:
         columns["inlier"] = model.inliers
         formats.append("%d")

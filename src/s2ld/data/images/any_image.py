@@ -27,7 +27,7 @@ def to_array(image: Any, name: str = "image") -> UInt8Image:
         return read_image(os.fsdecode(image))
     measured = False
     if isinstance(image, Tensor):
-        array, layout = _of_tensor(image, name), "(C, H, W)"
+        array, layout = _of_tensor(_one(image, name), name), "(C, H, W)"
     elif hasattr(image, "convert") and hasattr(image, "mode"):
         array, layout, measured = _of_pillow(image, name), "(H, W, C)", True
     elif isinstance(image, np.ndarray):
@@ -50,6 +50,15 @@ def network_image(
     grey, scale = resize(to_grey(image), size)
     tensor = torch.from_numpy(np.ascontiguousarray(grey)).to(device)
     return ImageBatch(tensor.to(torch.float32).div(255)[None, None]), scale
+
+
+def _one(image: Tensor, name: str) -> Tensor:
+    """Return (C, H, W) of a batch of one."""
+    if image.ndim == 4 and len(image) > 1:
+        raise S2LDError(
+            f"{name}: a batch of {len(image)} images; Matcher.match_batch and s2ld.compat.LoFTRLike take batches"
+        )
+    return image[0] if image.ndim == 4 and len(image) == 1 else image
 
 
 def _of_tensor(image: Tensor, name: str) -> NDArray[Any]:

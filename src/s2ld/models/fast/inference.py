@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from s2ld.config import CN
 from s2ld.models.detector import CELL
+from s2ld.models.network import S2LD
 from s2ld.models.precision import resolve_precision
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -34,6 +35,19 @@ def for_inference(model: Module) -> Module:
         if isinstance(module, nn.ReLU | nn.LeakyReLU):  # always behind a layer of its own
             module.inplace = True
     return fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def with_threshold(network: S2LD, threshold: float | None) -> S2LD:
+    """Return the network with another threshold for this call: its own stays, and the weights are shared.
+
+    None is its own threshold: the network itself.
+    """
+    if threshold is None:
+        return network
+    view = copy.copy(network)
+    view._modules = {**network._modules, "sparse_matching": copy.copy(network.sparse_matching)}
+    view.threshold = threshold
+    return view
 
 
 def computing_in(precision: str, device: torch.device) -> torch.autocast:
