@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
 from s2ld.extras import install, is_there, need
 from s2ld.files import printable
+from s2ld.log import logger
 from s2ld.pretrained import DEFAULT, available
 
 if TYPE_CHECKING:  # these load torch, matplotlib or OpenCV, which --help need not wait for
@@ -88,7 +88,7 @@ def script(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     _check(args)
     if not is_there("matplotlib"):
-        print(f"no pictures are drawn, since matplotlib is missing: {install('demo')}", file=sys.stderr)
+        logger.warning("no pictures are drawn, since matplotlib is missing: {}", install("demo"))
     if args.estimate == "essential":
         need("demo", "poselib")
     if not (args.images or args.pairs or args.image_dir or args.image_dir0):
@@ -99,7 +99,7 @@ def _run(args: argparse.Namespace) -> int:
     pairs, alone = _list_pairs(args)
     matcher = _build_matcher(args)
     for line in alone:
-        print(f"skipped: {printable(line)}", file=sys.stderr)
+        logger.warning("skipped {}", printable(line))
     return _match_files(args, matcher, pairs, cameras, len(alone))
 
 
@@ -151,14 +151,15 @@ def _build_matcher(args: argparse.Namespace) -> Matcher:
 def _match_files(
     args: argparse.Namespace, matcher: Matcher, pairs: Sequence[PathPair], cameras: Cameras | None, failed: int
 ) -> int:
-    from tqdm import tqdm
-
     from s2ld.cli.match.pairs import unique_names
+    from s2ld.log import Progress, logger
     from s2ld.pair_matching import PairMatching
 
     several, done = len(pairs) > 1 or failed > 0, 0
     matching = PairMatching(matcher, pairs)
-    progress = tqdm(zip(pairs, unique_names(pairs), strict=True), total=len(pairs), unit="pair", disable=not several)
+    progress = Progress(
+        zip(pairs, unique_names(pairs), strict=True), total=len(pairs), unit="pair", disable=not several
+    )
     for paths, name in progress:
         try:
             progress.write(printable(_match_pair(args, matching, paths, cameras, args.output / name)))
@@ -167,7 +168,7 @@ def _match_files(
             if not several:
                 raise
             failed += 1
-            progress.write(f"skipped: {printable(error)}", file=sys.stderr)
+            logger.warning("skipped {}", printable(error))
         except KeyboardInterrupt as stop:
             progress.close()
             raise KeyboardInterrupt(f"{done} of {len(pairs)} pairs are done, see {args.output}") from stop

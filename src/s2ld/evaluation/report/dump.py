@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Dump:
             source = self.source(root)
             source[0]
         except S2LDError as error:
-            print(f"pictures without images: {error}")
+            warnings.warn(f"pictures without images: {error}", stacklevel=2)
             return None
         return source
 
