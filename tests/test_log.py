@@ -133,6 +133,18 @@ def test_messages_do_not_tear_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "predict" in after  # and drawn again
 
 
+def test_a_room_can_be_hushed(capsys: pytest.CaptureFixture[str]) -> None:
+    say = "from s2ld.log import logger\nlogger.info('of the room')\n"
+    with telling("s2ld test"):
+        with log.hushed("s2ld.room"):
+            exec(say, {"__name__": "s2ld.room.file"})
+        exec(say, {"__name__": "s2ld.room.file"})
+    with log.hushed("s2ld.room"):
+        pass
+    exec(say, {"__name__": "s2ld.room.file"})
+    assert capsys.readouterr().err == "of the room\n"
+
+
 def test_quiet_shows_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
     with telling("s2ld test"):
         log.set_level("WARNING")

@@ -25,7 +25,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from loguru import Logger, Message, Record
 
-__all__ = ["FILE", "Progress", "keep", "logger", "set_level", "set_rank", "telling"]
+__all__ = ["FILE", "Progress", "hushed", "keep", "logger", "set_level", "set_rank", "telling"]
 
 FILE = "log.txt"
 """Name of the log beside the outputs of a command; of process N other than the first, `log.rankN.txt`."""
@@ -130,6 +130,21 @@ def keep(folder: Path) -> None:
         return
     _state.files[path] = logger.add(path, format=_IN_FILE, level=0, encoding="utf-8")
     logger.debug("{} in {}", shlex.join([*_state.command.split(), *sys.argv[1:]]), Path.cwd())
+
+
+@contextmanager
+def hushed(room: str) -> Iterator[None]:
+    """Drop what a room of the package says inside the block.
+
+    Args:
+        room: e.g. ``s2ld.training``.
+    """
+    logger.disable(room)
+    try:
+        yield
+    finally:
+        if _state.command:
+            logger.enable(room)
 
 
 def set_level(level: str) -> None:
