@@ -235,6 +235,7 @@ BAD = [
     (["a/1.png", "b/1.jpg", "--estimate", "essential", "--intrinsics", "1", "2"], "4 or 8 numbers"),
     (["a/1.png", "b/1.jpg", "--estimate", "essential", "--intrinsics", "0", "2", "3", "4"], "must be positive"),
     (["a/1.png", "b/1.jpg", "--inlier-threshold", "0"], "must be positive"),
+    (["a/1.png", "b/1.jpg", "--lines", "-1"], "at least 0"),
     (["a/1.png", "b/1.jpg", "--inlier-threshold", "nan"], "must be positive"),
     (["a/1.png", "b/1.jpg", "--estimate", "essential", "--intrinsics", "9", "9", "nan", "4"], "finite numbers"),
     (["a/1.png", "b/1.jpg", "--resize", "99999999"], "does not fit into"),
