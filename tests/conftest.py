@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from s2ld.log import logger
+
 
 @pytest.fixture
 def take_output() -> Iterator[Callable[[Path], None]]:
@@ -24,3 +26,14 @@ def take_output() -> Iterator[Callable[[Path], None]]:
     yield take
     for handle in handles:
         os.close(handle)
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    """Give the list that what the package tells is added to, of functions that no command calls."""
+    lines: list[str] = []
+    logger.enable("s2ld")
+    number = logger.add(lines.append, format="{level}: {message}")
+    yield lines
+    logger.remove(number)
+    logger.disable("s2ld")

@@ -75,7 +75,7 @@ def test_core_suffices_for_the_matcher_and_for_match(pair: list[str], tmp_path: 
     code = "from s2ld import Matcher\nMatcher.from_pretrained(sys.argv[5], device='cpu')(*sys.argv[2:4])\n"
     done = without(ALL, code + COMMAND, "match", *pair)
     assert done.returncode == 0, done.stderr
-    line = 'no pictures are drawn, since matplotlib is missing: pip install "s2ld[demo]"\n'
+    line = 's2ld match: warning: no pictures are drawn, since matplotlib is missing: pip install "s2ld[demo]"\n'
     assert done.stderr.endswith(line)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a-b.npz", "a-b.csv"}
     assert "a-b.npz, .csv" in done.stdout

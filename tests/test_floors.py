@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src/s2ld"
+BOTTOM = "config devices errors extras files geometry hdf5 locks log memory pretrained types"
 FLOORS = (
-    ("config", "devices", "errors", "extras", "files", "geometry", "hdf5", "locks", "memory", "pretrained", "types"),
+    tuple(BOTTOM.split()),
     ("models",),
     ("data",),
     ("compat", "matcher", "matcher_options", "pair_matching", "turns", "viz"),

@@ -12,14 +12,12 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
 import skimage
 import torch
-from numpy.typing import NDArray
 
 from s2ld import Matcher
-from s2ld.data.images.reading import UInt8Image, read_image, write_image
+from s2ld.data.images.reading import read_image, write_image
 from s2ld.data.images.textures import TextureBank
 from s2ld.data.synthetic.render import Atlas, Rendered, render_views
 from s2ld.data.synthetic.scene import Array, Camera, Quads, Scene, Skins, pinhole
@@ -103,11 +101,6 @@ def errors(points0: Array, points1: Array, views: Rendered, cameras: tuple[Camer
     return np.asarray(np.where(z > 0, np.linalg.norm(true - points1, axis=1), np.nan))
 
 
-def grey(image: NDArray[np.uint8]) -> UInt8Image:
-    """Return a darker picture, on which lines stand out."""
-    return np.asarray(cv2.convertScaleAbs(image, alpha=0.85), np.uint8)
-
-
 def main(output: str = "docs/images/wide_baseline.jpg") -> None:
     """Render, match and draw."""
     cameras = (camera(-2.7, 0.0, 66.0), camera(2.3, -0.9, 60.0))
@@ -121,10 +114,11 @@ def main(output: str = "docs/images/wide_baseline.jpg") -> None:
     directions = [one.pose[2, :3] for one in cameras]
     angle = np.degrees(np.arccos(directions[0] @ directions[1]))
     right = np.mean(wrong[np.isfinite(wrong)] < WRONG)
-    title = f"{len(matches.points0)} matches, {angle:.0f} degrees apart, {100 * right:.0f} % within {WRONG:.0f} px"
-    panel = Panel(matches.points0, matches.points1, -wrong, title, "", (-WRONG, 0.0), "RdYlGn", ("wrong", "right"))
-    draw_panels(grey(images[0]), grey(images[1]), [panel], output, 250)
-    print(f"{output}: {title}")
+    title = f"{len(matches.points0)} matches, {angle:.0f} degrees apart"
+    values = np.where(np.isfinite(wrong), wrong < WRONG, np.nan)
+    classes = ("wrong", f"within {WRONG:.0f} px")
+    draw_panels(*images, [Panel(matches.points0, matches.points1, values, title, classes)], output)
+    print(f"{output}: {title}, {100 * right:.0f} % {classes[1]}")
 
 
 if __name__ == "__main__":

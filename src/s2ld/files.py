@@ -6,7 +6,6 @@ import codecs
 import os
 import shutil
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +33,7 @@ def read_file(path: str | Path, what: str, remedy: str) -> bytes:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             reason = "a pipe or a device, not a file"
-        elif status.st_size > _ALWAYS_FITS and status.st_size > (available_memory() or sys.maxsize):
+        elif status.st_size > _ALWAYS_FITS and status.st_size > available_memory():
             reason = f"{status.st_size / 2**30:.1f} GiB, more than the available memory"
         else:
             return Path(path).read_bytes()

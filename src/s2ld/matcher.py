@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -244,9 +243,8 @@ class Matcher:
 
     def _pairs_that_fit(self, *sizes: tuple[int, int]) -> int:
         """How many pairs of images of these two sizes, px as given, the main memory holds at once, at least one."""
-        available = available_memory()
         needed = self._memory_needed([self.resized_size(*size) for size in sizes])
-        return sys.maxsize if available is None else max(1, available // needed)
+        return max(1, available_memory() // needed)
 
     def detect(self, image: Any) -> tuple[FloatArray, FloatArray]:
         """Return the keypoints of one image, one for each 8 x 8 cell: points (P, 2) in image px and scores (P,).
@@ -279,7 +277,7 @@ class Matcher:
         available = available_memory()
         resized = [self.resized_size(*size) for size in sizes]
         needed = self._memory_needed(resized)
-        if available is None or needed <= available:
+        if needed <= available:
             return
         sides = range(MULTIPLE, max(map(max, resized)), MULTIPLE)
         fitting = bisect_right(

@@ -1,4 +1,4 @@
-"""How much memory is left for this process."""
+"""How much memory is left for this process: psutil knows the machine's, but nothing of a container's limit."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import re
 import sys
 from pathlib import Path
 
+import psutil
+
 CGROUP2 = ("memory.max", "memory.current")
 CGROUP1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
-def available_memory(root: Path = Path("/")) -> int | None:
+def available_memory(root: Path = Path("/")) -> int:
     """Return the bytes that this process may still take without swapping: what the machine and its cgroups leave.
 
     Args:
-        root: folder that holds `proc` and `sys`.
-
-    Returns:
-        None where /proc/meminfo does not tell it: elsewhere than on Linux.
+        root: folder that holds `proc` and `sys`, where cgroups are looked for.
     """
-    machine = _numbers(root / "proc/meminfo").get("MemAvailable")
-    if machine is None:
-        return None
-    return min([machine * 1024, *(_left(folder) for folder in _cgroups(root))])
+    return min([psutil.virtual_memory().available, *(_left(folder) for folder in _cgroups(root))])
 
 
 def _cgroups(root: Path) -> list[Path]:

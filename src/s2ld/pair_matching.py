@@ -26,7 +26,7 @@ class PairMatching:
 
     def __init__(self, matcher: Matcher, pairs: Sequence[PathPair], limit: int = CACHE_BYTES) -> None:
         self.matcher = matcher
-        self.limit = min(limit, (available_memory() or 4 * limit) // 4)
+        self.limit = min(limit, available_memory() // 4)
         uses = Counter(path for pair in pairs for path in set(pair))
         self._repeated = {path for path, count in uses.items() if count > 1}
         self._kept: dict[Path, Extracted] = {}  # the least recently used first

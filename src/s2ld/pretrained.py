@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import warnings
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -28,7 +28,7 @@ def resolve(name_or_path: str | Path) -> Path:
     """Return the path of a shipped weight file by its name, or of any weight file by its path.
 
     Where the authors' `AUTHORS_FILE` is not, this project's weights of the same configuration take its place if they
-    are beside it or ship; a line on standard error says so.
+    are beside it or ship; a warning says so.
 
     Raises:
         S2LDError: the name is unknown, the file is missing, or the path is a folder.
@@ -48,7 +48,7 @@ def resolve(name_or_path: str | Path) -> Path:
         raise S2LDError(f"unknown weights {path.name!r}: {hint}shipped: {names}; or give a path to a file")
     own = _instead_of(path)
     if own is not None:
-        print(f"{name_or_path}: the authors' file is not here; {own} was trained by this project", file=sys.stderr)
+        warnings.warn(f"{name_or_path}: the authors' file is not here; {own} was trained by this project", stacklevel=2)
         return own
     raise S2LDError(
         f"{name_or_path}: no such weight file; the authors' {AUTHORS_FILE} is to be downloaded by hand from "

@@ -44,7 +44,7 @@ def command(tmp_path: Path) -> list[str]:
 
 
 def test_report_is_written_and_the_cache_is_reused(
-    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], told: list[str]
 ) -> None:
     numbers = main(command)
     assert numbers["pairs"] == 3
@@ -52,27 +52,27 @@ def test_report_is_written_and_the_cache_is_reused(
     printed = capsys.readouterr().out
     assert "pixel frame: edge" in printed
     assert "MATCH.THRESHOLD 0.0" in printed
-    assert "come from the weights" not in printed
+    assert not [line for line in told if "come from the weights" in line]
     names = {path.name for path in (tmp_path / "dump").iterdir()}
     assert {"predictions.h5", "results.json", "results.csv", "table.md", "curve.png"} < names
     assert {name for name in names if name.startswith("pair")} == {f"pair_rank{rank:04d}.jpg" for rank in range(3)}
     content = json.loads((tmp_path / "dump/results.json").read_text())
     assert content["scores"] == pytest.approx(numbers)
     again = main([*command, "EVAL.OPENCV_THRESHOLD", "1.0", "EVAL.BOOTSTRAP", "0"])
-    assert "are kept" in capsys.readouterr().out
+    assert any("are kept" in line for line in told)
     assert again["matches"] == numbers["matches"]
     assert {name for name in numbers if name not in again} == {n for n in numbers if n.endswith(("/low", "/high"))}
     assert main([*command, "--limit", "2"])["pairs"] == 2
 
 
 def test_estimators_repeats_and_a_sweep_are_measured_from_the_cache_by_processes(
-    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], told: list[str]
 ) -> None:
     main(command)
     settings = ["EVAL.ESTIMATORS", "['opencv_corrected', 'magsac']", "EVAL.REPEATS", "2"]
     numbers = main([*command, *settings, "--sweep", "2,0.5", "--jobs", "2"])
     printed = capsys.readouterr().out
-    assert "are kept" in printed
+    assert any("are kept" in line for line in told)
     assert {"opencv_corrected/auc@5/spread", "magsac/inliers"} < numbers.keys()
     assert "opencv/auc@5" not in numbers
     assert "magsac            0.5" in printed
@@ -98,17 +98,15 @@ def test_homographies_are_scored_by_their_corners(command: list[str], capsys: py
     assert "calibration error" in printed
 
 
-def test_settings_of_weights_and_of_the_command_are_told_apart(
-    command: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_settings_of_weights_and_of_the_command_are_told_apart(command: list[str], told: list[str]) -> None:
     main([*command, "--limit", "1", "MODEL.POSITION.FORM", "released", "MODEL.MATCH.BORDER", "1"])
-    line = next(line for line in capsys.readouterr().out.splitlines() if "come from the weights" in line)
+    line = next(line for line in told if "come from the weights" in line)
     assert "MODEL.POSITION.FORM intended (not released)" in line
     assert "MATCH" not in line
 
 
 def test_another_matcher_goes_the_same_way(
-    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], capsys: pytest.CaptureFixture[str], told: list[str]
 ) -> None:
     ours, weight = command, command.index("--weight")
     command = ours[:weight] + ours[weight + 2 :]
@@ -117,9 +115,9 @@ def test_another_matcher_goes_the_same_way(
     printed = capsys.readouterr().out
     assert "matching: SIFT: at most" in printed
     assert main([*command, "--matcher", "sift"])["matches"] == numbers["matches"]
-    assert "are kept" in capsys.readouterr().out
+    assert any("are kept" in line for line in told)
     main(ours)
-    assert "predicting anew; changed: weights w.safetensors (was OpenCV" in capsys.readouterr().out
+    assert any("predicting anew; changed: weights w.safetensors (was OpenCV" in line for line in told)
 
 
 def test_a_folder_that_another_process_writes_to_is_left_alone(

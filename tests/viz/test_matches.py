@@ -58,7 +58,36 @@ def test_any_sizes(shape0: tuple[int, ...], shape1: tuple[int, ...]) -> None:
     picture = draw_matches(np.zeros(shape0, np.uint8), np.zeros(shape1, np.uint8), ONE * 0, ONE, np.ones(1))
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
-    assert max(picture.shape) < 1500
+    assert max(picture.shape) < 2800
+
+
+def test_photographs_are_drawn_with_up_to_1200_px() -> None:
+    for side, drawn in ((64, 640), (640, 640), (900, 900), (5000, 1200)):
+        image = np.zeros((side * 3 // 4, side), np.uint8)
+        width = draw_panels(image, image, [Panel(ONE, ONE, np.ones(1), classes=("wrong", "right"))]).shape[1]
+        assert abs(width - 2 * drawn - 8 * drawn / 640) <= 1
+
+
+def test_classes_have_two_colours_and_no_bar() -> None:
+    def at(value: float) -> list[int]:
+        panel = Panel(ONE, ONE, np.array([value]), classes=("outliers", "inliers"))
+        return [int(channel) for channel in draw_panels(GREY, GREY, [panel])[24 * 10 + 34 + 5, 324]]
+
+    (red, _, blue), (red1, _, blue1) = at(0.0), at(1.0)
+    assert red > blue + 60
+    assert blue1 > red1 + 60
+
+
+def test_all_matches_are_points_and_some_are_lines() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform(5, 40, (300, 2))
+    values = np.linspace(0, 1, 300)
+    empty = draw_matches(GREY, GREY, ONE[:0], ONE[:0], np.zeros(0))
+    gap = [changed(draw_matches(GREY, GREY, points, points, values, max_lines=n), empty) for n in (0, 50, 300)]
+    between = [int(((x >= 641) & (x < 647) & (y > 34)).sum()) for y, x in gap]
+    assert between[0] == 0
+    assert 0 < between[1] < between[2]
+    assert all(len(y) > 1000 for y, _ in gap)
 
 
 def test_it_is_written(tmp_path: Path) -> None:

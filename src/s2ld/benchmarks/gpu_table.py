@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
-from tqdm import tqdm
 
 from s2ld.benchmarks.outcome import Outcome
 from s2ld.benchmarks.timing import Match, build_network, loftr, noise, one_pass
 from s2ld.errors import S2LDError
+from s2ld.log import Progress
 from s2ld.models.fast.inference import computing_in
 from s2ld.types import ImageBatch
 
@@ -117,7 +117,7 @@ def measure_gpu(
     if device.type == "cuda" and not torch.cuda.is_available():
         return _targets(speeds, sizes[0], max(batches), "no GPU on this machine")
     meter = _meter(device)
-    for size, batch, mode in tqdm(list(product(sizes, batches, modes)), unit="row"):
+    for size, batch, mode in Progress(list(product(sizes, batches, modes)), unit="row"):
         speeds.append(_measure(mode, size, batch, matches, device, meter, seconds))
     rows = [_row(speed, speeds) for speed in speeds]
     return rows + _targets(speeds, sizes[0], max(batches), "not measured")

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from tqdm import tqdm
 
 from s2ld.benchmarks.outcome import Outcome
 from s2ld.benchmarks.own_process import own_peak, run_alone
@@ -25,6 +24,7 @@ from s2ld.data.sample import collate
 from s2ld.data.synthetic.export import write_megadepth
 from s2ld.data.synthetic.source import SyntheticPairs
 from s2ld.errors import S2LDError
+from s2ld.log import Progress
 from s2ld.training.loop.module import S2LDModule
 from s2ld.training.loop.optim import build_optimizer, run_scale
 from s2ld.training.loop.quiet import quiet_lightning
@@ -95,7 +95,7 @@ def measure_training(
     """
     texts = {title: _config_text(size, pairs, more, config) for title, more in STEPS.items()}
     runs: dict[str, list[StepRun]] = {title: [] for title in STEPS}
-    for _ in tqdm(range(rounds), unit="round"):
+    for _ in Progress(range(rounds), unit="round"):
         for title, text in texts.items():
             runs[title].append(run_alone(run_steps, title == SLOW, text, threads))
     gradients = {

@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from s2ld.log import set_level
+
 STATUS = "0 done; 2 bad input; 130 Ctrl-C"
 
 
@@ -45,6 +47,9 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.former = former or {}
+        told = self.add_argument_group("what is told beside the results").add_mutually_exclusive_group()
+        told.add_argument("-q", "--quiet", action=_Tell, const="WARNING", help="warnings and errors alone, no bars")
+        told.add_argument("-v", "--verbose", action=_Tell, const="DEBUG", help="more, with time and place")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse what is known, in today's spelling."""
@@ -65,6 +70,16 @@ class Parser(argparse.ArgumentParser):
         name, equals, value = word.partition("=")
         name = name.replace("_", "-")
         return f"{self.former.get(name, name)}{equals}{value}"
+
+
+class _Tell(argparse.Action):
+    """An option that chooses a level (`s2ld.log.set_level`) and leaves nothing behind in the arguments."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, const: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, const=const, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, *_: Any) -> None:
+        set_level(self.const)
 
 
 def _wrap(text: str) -> str:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from s2ld.config import CN
 from s2ld.data.images.photo_files import (
@@ -34,6 +33,7 @@ from s2ld.data.index.matrices import is_rigid
 from s2ld.data.scene_geometry import judge, scene_pairs
 from s2ld.data.sources.megadepth import MegaDepthFiles
 from s2ld.errors import S2LDError
+from s2ld.log import Progress
 
 NO_DEPTH, NOT_RIGID = "all-zero depth", "pose not rigid"
 CHECKS = (*PROBLEMS, NO_DEPTH, NOT_RIGID)
@@ -155,10 +155,10 @@ def spread(
 ) -> Iterable[Result]:
     """Yield `function` of each task in order, from `workers` processes (0 and 1: this one), with a progress bar."""
     if workers < 2:
-        yield from map(function, tqdm(tasks, title, unit=unit))
+        yield from map(function, Progress(tasks, title, unit=unit))
         return
     with ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
-        yield from tqdm(pool.map(function, tasks, chunksize=8), title, len(tasks), unit=unit)
+        yield from Progress(pool.map(function, tasks, chunksize=8), title, len(tasks), unit=unit)
 
 
 def _open(path: Path, where: MegaDepthFiles, config: CN) -> _Scene | SceneReport:

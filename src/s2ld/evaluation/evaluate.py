@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from s2ld.errors import S2LDError
 from s2ld.evaluation.intervals import Bootstrap
@@ -25,6 +24,7 @@ from s2ld.evaluation.pair_scores import PairScores, evaluate_pair
 from s2ld.evaluation.predictions.cache import PairPrediction
 from s2ld.evaluation.predictions.parallel import ordered_map
 from s2ld.evaluation.protocol import EvaluationSettings
+from s2ld.log import Progress
 from s2ld.types import FloatArray
 
 LOW, HIGH, SPREAD = "/low", "/high", "/spread"
@@ -59,7 +59,7 @@ def evaluate(
         S2LDError: there is no prediction, or a process was killed.
     """
     scored = ordered_map(partial(evaluate_pair, settings=settings), predictions, jobs)
-    pairs = tuple(tqdm(scored, desc="evaluate", unit="pair", total=total))
+    pairs = tuple(Progress(scored, desc="evaluate", unit="pair", total=total))
     if not pairs:
         raise S2LDError("there is no pair to evaluate; let the data source or --limit give at least one")
     return Scores(pairs, summarise(pairs, settings))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from s2ld.evaluation.evaluate import threshold_name
 from s2ld.evaluation.metrics import (
     PRECISION_THRESHOLDS,
@@ -21,26 +23,21 @@ class ErrorKind:
     """A measure of matches."""
 
     label: str
-    """Its name and unit, beside a colour bar."""
-    unit: float
-    """Of the colour bar, beside which long numbers have no room."""
+    """Name and unit of `errors_in_px`."""
     thresholds: dict[str, float]
     """Below which a match counts as right, by the name of the share of such matches."""
     pair_error: str
     """How the pair's own error is written, with a place for the number."""
 
 
-_EPIPOLAR_UNIT = 1e-4
 EPIPOLAR = ErrorKind(
-    label=f"squared epipolar distance, {threshold_name(_EPIPOLAR_UNIT)}",
-    unit=_EPIPOLAR_UNIT,
+    label="distance to the epipolar lines, px",
     thresholds={f"precision@{threshold_name(threshold)}": threshold for threshold in PRECISION_THRESHOLDS},
     pair_error="pose error {:.2f} degrees",
 )
 """Of pairs with a pose: squared distance in normalised coordinates."""
 REPROJECTION = ErrorKind(
     label="reprojection error, px",
-    unit=1.0,
     thresholds={f"within {threshold:g} px": threshold for threshold in (1.0, 3.0, 5.0)},
     pair_error="corner error {:.2f} px",
 )
@@ -55,7 +52,23 @@ def error_kind(prediction: PairPrediction) -> ErrorKind | None:
 
 
 def match_errors(prediction: PairPrediction, kind: ErrorKind) -> FloatArray:
-    """Return the errors (M,) of a pair's matches; epipolar ones with pixel edges aligned, whatever the protocol."""
+    """Return the errors (M,) of a pair's matches as thresholds count them: px, or squared normalised distances.
+
+    Pixel edges are aligned for the latter, whatever the protocol.
+    """
     if kind is REPROJECTION:
         return reprojection_errors(prediction)
     return epipolar_distances(posed_matches(prediction, "edge", "resized"), prediction.T_0to1)
+
+
+def errors_in_px(prediction: PairPrediction, kind: ErrorKind) -> FloatArray:
+    """Return the errors (M,) of a pair's matches in px: reprojection errors of image 1 as given, or epipolar ones.
+
+    These are the root mean square of the distances to the epipolar lines of both resized images, by the geometric mean
+    of the focal lengths.
+    """
+    errors = match_errors(prediction, kind)
+    if kind is REPROJECTION:
+        return errors
+    focal = np.prod([K[i, i] for K in (prediction.K0, prediction.K1) for i in (0, 1)]) ** 0.25
+    return np.asarray(focal * np.sqrt(errors / 2))

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from s2ld.types import FloatArray
 
 TOP = 102.0  # per cent: a line at 100 % must not hide behind the frame
+MOST = 0.9  # of the errors, which lie within the picture of a cumulative curve
 FEW = 40  # points of a curve that are marked
 MOST_INSIDE = 6  # entries of a legend that leaves the curves room
 
@@ -21,13 +22,16 @@ def draw_cumulative(
 
     Args:
         errors: by the text in the legend; at least one value each, infinite ones only lower the curve.
-        end: right end of the picture.
+        end: furthest right end of the picture; it ends at the first of `marks` that most errors of all curves are
+            below.
         marks: places of vertical lines.
         label: name and unit of the errors.
         title: drawn above.
     """
     figure = _figure()
     axes = figure.add_subplot()
+    most = max(float(np.quantile(np.nan_to_num(values, posinf=end), MOST)) for values in errors.values())
+    end = next((mark for mark in sorted(marks) if most <= mark), end)
     for name, values in errors.items():
         x = np.sort(np.asarray(values, np.float64))
         shown = int(np.searchsorted(x, end, side="right"))

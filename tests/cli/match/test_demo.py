@@ -128,8 +128,8 @@ def test_a_broken_and_a_lonely_image_are_skipped_and_counted(
     assert run(photos, weights, "--image-dir0", str(photos / "a"), "--image-dir1", str(photos / "b")) == 1
     assert written(photos) == files_of("1-1")
     out, err = capsys.readouterr()
-    skipped = [line for line in err.splitlines() if line.startswith("skipped: ")]
-    assert [Path(line.split(": ")[1]).name for line in skipped] == ["3.png", "4.jpg", "2.jpg"]
+    skipped = [line for line in err.splitlines() if "warning: skipped " in line]
+    assert [Path(line.partition(" skipped ")[2].split(": ")[0]).name for line in skipped] == ["3.png", "4.jpg", "2.jpg"]
     assert "2 pairs, 3 images or pairs skipped" in out
 
 
@@ -235,6 +235,7 @@ BAD = [
     (["a/1.png", "b/1.jpg", "--estimate", "essential", "--intrinsics", "1", "2"], "4 or 8 numbers"),
     (["a/1.png", "b/1.jpg", "--estimate", "essential", "--intrinsics", "0", "2", "3", "4"], "must be positive"),
     (["a/1.png", "b/1.jpg", "--inlier-threshold", "0"], "must be positive"),
+    (["a/1.png", "b/1.jpg", "--lines", "-1"], "at least 0"),
     (["a/1.png", "b/1.jpg", "--inlier-threshold", "nan"], "must be positive"),
     (["a/1.png", "b/1.jpg", "--estimate", "essential", "--intrinsics", "9", "9", "nan", "4"], "finite numbers"),
     (["a/1.png", "b/1.jpg", "--resize", "99999999"], "does not fit into"),
@@ -309,7 +310,7 @@ def test_names_that_are_not_utf8(photos: Path, weights: str, capsys: pytest.Capt
     pictures = {os.fsencode(path.name) for path in (photos / "out").glob("*.jpg")}
     assert pictures == {b"2-3.jpg", b"2-fa\xe7ade.jpg", b"3-fa\xe7ade.jpg"}
     assert "2.png - fa\\udce7ade.png: " in out
-    assert f"skipped: {photos / 'a/clip.gif'}: pictures of this kind are not read" in err
+    assert f"skipped {photos / 'a/clip.gif'}: pictures of this kind are not read" in err
 
 
 def test_images_behind_resize(photos: Path, weights: str) -> None:

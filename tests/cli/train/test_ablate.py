@@ -80,7 +80,7 @@ def test_what_the_training_says_is_one_line(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     train.write_text("import sys\nprint('a note\\ns2ld train: w.ckpt: no such file', file=sys.stderr)\nsys.exit(2)\n")
     assert script([*command, "--variants", "baseline"]) == 2
-    assert capsys.readouterr().err == "s2ld ablate: baseline: w.ckpt: no such file\n"
+    assert capsys.readouterr().err == "[1/1] baseline\ns2ld ablate: baseline: w.ckpt: no such file\n"
     train.write_text("raise RuntimeError('a defect')\n")
     with pytest.raises(S2LDError, match=r"baseline: s2ld train ended with status 1; see .*train\.log$"):
         main([*command, "--variants", "baseline"])

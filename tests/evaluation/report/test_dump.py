@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from s2ld.config import build_config
+from s2ld.config.shipped import find_shipped
 from s2ld.errors import S2LDError
 from s2ld.evaluation.evaluate import evaluate
 from s2ld.evaluation.predictions.cache import CACHE_NAME, CacheHeader, PairPrediction, write_cache
 from s2ld.evaluation.protocol import EvaluationSettings, build_protocol
 from s2ld.evaluation.report.confidence import draw_precision, precision_curve
-from s2ld.evaluation.report.dump import read_dump
+from s2ld.evaluation.report.dump import _start_paths_from, read_dump
 from s2ld.evaluation.report.files import draw_pose_curves, write_report
 from s2ld.geometry.two_view import Pose
 
@@ -124,13 +125,13 @@ def test_images_of_another_pair_are_refused(folder: Path) -> None:
         next(dump.draw(source, [0]))
 
 
-def test_images_that_are_gone_leave_blank_places(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_are_gone_leave_blank_places(folder: Path) -> None:
     dump = read_dump(folder)
     assert dump.find_source(folder.parent) is not None
     source = dump.source(folder.parent)
     (folder.parent / "pairs/0.png").unlink()
-    assert dump.find_source(folder.parent) is None
-    assert "pictures without images" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="pictures without images"):
+        assert dump.find_source(folder.parent) is None
     (of_none,), (of_gone,) = dump.draw(None, [0]), dump.draw(source, [0])
     assert np.array_equal(of_none, of_gone)
 
@@ -190,3 +191,18 @@ def test_precision_is_of_the_matches_that_are_confident_enough() -> None:
     assert axes.lines[0].get_ydata() == pytest.approx([75, 100, 100])
     with pytest.raises(S2LDError, match="no match"):
         precision_curve([PREDICTIONS[1]])
+
+
+def test_paths_of_a_config_start_from_the_folder_that_is_given(tmp_path: Path) -> None:
+    (tmp_path / "configs/data").mkdir(parents=True)
+    (tmp_path / "configs/data/own.txt").touch()
+    lists = ["configs/data/own.txt", "configs/data/real_scenes_val.txt"]
+    overrides = ["DATA.MEGADEPTH.TEST_ROOT", "['mine', '/absolute']", "DATA.LIGHT.ROOT", "light"]
+    config = build_config((), [*overrides, "DATA.MEGADEPTH.TEST_SCENES", str(lists), "DATA.MEGADEPTH.TEST_INDEX", ""])
+    _start_paths_from(tmp_path, config)
+    assert [str(tmp_path / "mine"), "/absolute"] == config.DATA.MEGADEPTH.TEST_ROOT
+    assert str(tmp_path / "light") == config.DATA.LIGHT.ROOT
+    assert config.DATA.MEGADEPTH.TEST_INDEX == ""
+    own, shipped = config.DATA.MEGADEPTH.TEST_SCENES
+    assert own == str(tmp_path / lists[0])
+    assert find_shipped(shipped).is_file()

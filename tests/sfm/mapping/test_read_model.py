@@ -48,6 +48,19 @@ def test_pycolmap_writes_what_is_read(tmp_path: Path) -> None:
             assert np.allclose(sorted(model.points[image.points].tolist()), expected, atol=1e-9)
 
 
+def test_pycolmap_takes_half_a_file_for_a_whole_one(tmp_path: Path) -> None:
+    """Why models are read by hand: should pycolmap refuse this one day, let it read them."""
+    pycolmap = pytest.importorskip("pycolmap")
+    truth = pycolmap.synthesize_dataset(pycolmap.SyntheticDatasetOptions())
+    truth.write_binary(tmp_path)
+    whole = (tmp_path / "cameras.bin").read_bytes()
+    (tmp_path / "cameras.bin").write_bytes(whole[:-12])
+    taken = pycolmap.Reconstruction(tmp_path)
+    assert any((taken.cameras[i].params != truth.cameras[i].params).any() for i in truth.cameras)
+    with pytest.raises(S2LDError, match="it ends too early"):
+        read_model(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["cameras", "images", "points3D"])
 @pytest.mark.parametrize("harm", ["empty", "half", "longer", "noise", "gone"])
 def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, harm: str) -> None:

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from s2ld.benchmarks.outcome import Outcome
 from s2ld.data.images.motorcycle import load_motorcycle
 from s2ld.data.images.reading import UInt8Image, resize
+from s2ld.log import Progress
 from s2ld.matcher import Matcher
 from s2ld.types import Matches
 
@@ -50,7 +50,7 @@ def measure(threads: int, rounds: int, size: tuple[int, int] = SIZE) -> list[Out
         fast = Matcher.from_pretrained(device="cpu", size=size, fast=True)
     cost, passed = _cpu() - start, time.perf_counter() - clock
     times: dict[str, list[float]] = {"plain": [], "fast": []}
-    for number in tqdm(range(2 * rounds + 1), unit="round"):
+    for number in Progress(range(2 * rounds + 1), unit="round"):
         for name, matcher in (("plain", plain), ("fast", fast)):
             seconds = _seconds(matcher, images)
             if number:

@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from s2ld.benchmarks.outcome import Outcome
 from s2ld.benchmarks.own_process import own_peak, run_alone
@@ -20,6 +19,7 @@ from s2ld.benchmarks.timing import build_network, fixed_matches, noise
 from s2ld.config import defaults
 from s2ld.data.images.motorcycle import load_motorcycle
 from s2ld.files import whole_file
+from s2ld.log import Progress
 from s2ld.memory import available_memory
 from s2ld.models.checkpoint import load_model
 from s2ld.models.detector import CELL
@@ -81,7 +81,7 @@ def measure(threads: int, picture: Path | None = None, sizes: Mapping[str, Seque
     outcomes: list[Outcome] = []
     curves: dict[str, list[Run]] = {}
     jobs = [(network, size) for network, several in sizes.items() for size in several]
-    for network, size in tqdm(jobs, unit="run"):
+    for network, size in Progress(jobs, unit="run"):
         title = f"{NETWORKS[network]}, {size[0]}x{size[1]}"
         lacking = _lacking(network, size)
         if lacking:
@@ -137,7 +137,7 @@ def _lacking(network: str, size: Size) -> str:
     """What memory is missing, or nothing."""
     config = load_model(resolve(DEFAULT))[1].MODEL if network == "lite" else defaults().MODEL
     needed, available = memory_needed(config, [math.prod(size) // CELL**2] * 2), available_memory()
-    if available is None or needed < available:
+    if needed < available:
         return ""
     return f"needs about {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are available; end other programs"
 

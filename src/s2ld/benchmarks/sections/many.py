@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from s2ld.benchmarks.outcome import Outcome
 from s2ld.data.images.motorcycle import load_motorcycle
 from s2ld.data.images.reading import UInt8Image
+from s2ld.log import Progress
 from s2ld.matcher import Matcher
 from s2ld.pair_matching import PairMatching
 
@@ -51,7 +51,7 @@ def measure(threads: int, images: int = IMAGES, size: tuple[int, int] = SIZE, ev
         nonlocal passed
         passed += len(shown[0])
 
-    for number, (path0, path1) in enumerate(tqdm(pairs, unit="pair")):
+    for number, (path0, path1) in enumerate(Progress(pairs, unit="pair")):
         counter = matcher.model.backbone.register_forward_pre_hook(count)
         start = time.process_time()
         matching((path0, path1), views[path0], views[path1])

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from s2ld.benchmarks.outcome import Outcome
 from s2ld.benchmarks.sections.pictures import motorcycle
 from s2ld.benchmarks.timing import one_pass
 from s2ld.config import defaults
 from s2ld.extras import need
+from s2ld.log import Progress
 from s2ld.models.checkpoint import load_model
 from s2ld.models.fast.inference import for_inference
 from s2ld.models.network import S2LD
@@ -70,7 +70,7 @@ def _measure(name: str, network: S2LD, images: tuple[Tensor, Tensor], matches: i
     model = FixedMatches(network, matches)
     size = images[0].shape[3], images[0].shape[2]
     files = {}
-    for title, one in tqdm((("file of one size", size), ("file of any size", None)), desc=f"export of {name}"):
+    for title, one in Progress((("file of one size", size), ("file of any size", None)), desc=f"export of {name}"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             files[title] = export_onnx(model, one, {})

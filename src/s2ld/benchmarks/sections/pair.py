@@ -133,11 +133,10 @@ def measure(keys: Sequence[str], args: argparse.Namespace, threads: int) -> list
 
 
 def _pairs(size: tuple[int, int], rounds: int) -> Iterator[tuple[ImageBatch, ImageBatch]]:
-    from tqdm import tqdm
-
     from s2ld.benchmarks.timing import noise
+    from s2ld.log import Progress
 
-    for seed in tqdm(range(rounds + 1), unit="round"):
+    for seed in Progress(range(rounds + 1), unit="round"):
         yield noise(size, seed)
 
 

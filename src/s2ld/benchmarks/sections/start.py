@@ -11,12 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tqdm import tqdm
-
 import s2ld
 from s2ld.benchmarks.outcome import Outcome
 from s2ld.data.images.motorcycle import load_motorcycle
 from s2ld.errors import S2LDError
+from s2ld.log import Progress
 
 FIRST_MATCH, MODEL_LOAD = 3.0, 0.5
 """Largest times, s."""
@@ -32,7 +31,7 @@ def measure(threads: int, rounds: int) -> list[Outcome]:
         S2LDError: the demo does not run here; its last line says why.
     """
     load_motorcycle()  # tells in one line if it is missing
-    runs = [_first_match(threads) for _ in tqdm(range(rounds + 1), unit="process")][1:]
+    runs = [_first_match(threads) for _ in Progress(range(rounds + 1), unit="process")][1:]
     wall, cpu, load = (statistics.median(run[name] for run in runs) for name in ("wall", "cpu", "load"))
     spread = f"{min(run['wall'] for run in runs):.2f} to {max(run['wall'] for run in runs):.2f} s"
     return [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from s2ld.cli.status import exit_status
 from s2ld.config import CN, build_config
 from s2ld.errors import S2LDError
 from s2ld.extras import need
+from s2ld.log import logger
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
     import torch
@@ -108,7 +108,7 @@ def measure(config: CN, arguments: argparse.Namespace, device: torch.device) -> 
 
 
 def _announce(what: str) -> None:
-    print(f"measuring {what} ...", file=sys.stderr, flush=True)
+    logger.info("measuring {} ...", what)
 
 
 def protocol(config: CN, arguments: argparse.Namespace, device: torch.device) -> list[str]:

@@ -14,6 +14,7 @@ from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
 from s2ld.extras import need
+from s2ld.log import logger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +166,7 @@ def measure(
         of_points.append(point_errors(model, image, depth))
         of_maps.append(np.abs(depth[both] / stored[both] - 1))
         if report.reason:
-            print(f"{report.name}: {report.reason}")
+            logger.warning("{}: {}", report.name, report.reason)
     points, maps = np.concatenate(of_points), np.concatenate(of_maps)
     if not len(points) or not len(maps):
         raise S2LDError(f"{index.name}: no depth to compare; are the options too strict?")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from threading import BrokenBarrierError
 from typing import TYPE_CHECKING
+
+import psutil
 
 from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
@@ -74,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> list[Memory]:
             raise S2LDError(f"--{name} must be at least 1, not {getattr(arguments, name)}")
     if arguments.workers < 0 or arguments.pairs < arguments.scenes:
         raise S2LDError("--workers must be at least 0, and --pairs at least one a scene")
-    if not Path("/proc/self/smaps_rollup").exists():
-        raise S2LDError("/proc/self/smaps_rollup: this system does not tell memory by process; run it on Linux")
+    if not psutil.LINUX:
+        raise S2LDError("this system does not tell which memory is shared; run it on Linux")
     need("train", "h5py")
     with tempfile.TemporaryDirectory() as folder:
         write_scenes(Path(folder), arguments.scenes, arguments.pairs)
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> list[Memory]:
             f"{size / MB:.0f} MB\n{arguments.ranks} ranks (spawned) x {arguments.workers} loader processes "
             f"({arguments.start}); an epoch of {arguments.draws:,} pairs, overlap {list(arguments.overlap)}: drawn, "
             "paths and cameras read, no photograph\nsums over all processes of Pss (shared pages count once) and of "
-            "its private part, from /proc/*/smaps_rollup",
+            "its private part (Uss), by psutil",
             flush=True,
         )
         report = []
@@ -101,14 +102,14 @@ def main(argv: Sequence[str] | None = None) -> list[Memory]:
 def write_scenes(folder: Path, scenes: int, pairs: int) -> None:
     """Write synthetic scenes of `IMAGES` images whose pairs, `pairs` in all, are evenly spread over them."""
     import numpy as np
-    from tqdm import tqdm
 
     from s2ld.data.index.files import SceneIndex, write_index
+    from s2ld.log import Progress
 
     cameras = np.tile(np.array([[1000.0, 0, 800], [0, 1000, 600], [0, 0, 1]]), (IMAGES, 1, 1))
     poses = np.tile(np.eye(4), (IMAGES, 1, 1))
     counts = np.diff(np.linspace(0, pairs, scenes + 1).astype(np.int64))
-    for scene, count in enumerate(tqdm(counts, "write", unit="scene")):
+    for scene, count in enumerate(Progress(counts, "write", unit="scene")):
         rng = np.random.default_rng(scene)
         names = [f"{scene:04d}/images/{image:010d}_{scene:010d}_o.jpg" for image in range(IMAGES)]
         index = SceneIndex(
@@ -157,7 +158,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> Iterator[Memory]:
         except BrokenBarrierError as error:
             raise S2LDError("a rank has broken off; its own lines above say why") from error
         parents = [process.pid for process in ranks if process.pid is not None]
-        sizes = [_memory(pid) for pid in _with_children(parents)]
+        sizes = [_memory(process) for process in _with_children(parents)]
         drawn = point * (arguments.draws // (POINTS - 1))  # but for what does not fill a batch
         yield Memory(drawn, sum(total for total, _ in sizes), sum(private for _, private in sizes))
         barrier.wait()
@@ -200,20 +201,16 @@ def _draw(rank: int, folder: Path, arguments: argparse.Namespace, barrier: Barri
             next(batches)
 
 
-def _with_children(parents: Sequence[int]) -> list[int]:
+def _with_children(parents: Sequence[int]) -> list[psutil.Process]:
     """Return processes and all that they have started."""
-    found = list(parents)
-    for pid in found:
-        for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-            found += [int(child) for child in tasks.read_text().split()]
-    return found
+    found = [psutil.Process(pid) for pid in parents]
+    return [*found, *(child for process in found for child in process.children(recursive=True))]
 
 
-def _memory(pid: int) -> tuple[int, int]:
+def _memory(process: psutil.Process) -> tuple[int, int]:
     """Return proportional and private bytes of a process."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    sizes = {name: 1024 * int(size) for name, size in re.findall(r"^(\w+): +(\d+) kB", text, re.MULTILINE)}
-    return sizes["Pss"], sizes["Private_Clean"] + sizes["Private_Dirty"]
+    memory = process.memory_full_info()
+    return memory.pss, memory.uss
 
 
 def script(argv: Sequence[str] | None = None) -> int:

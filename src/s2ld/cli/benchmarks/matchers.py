@@ -13,6 +13,7 @@ from s2ld.cli.status import exit_status
 from s2ld.config import CN, build_config
 from s2ld.errors import S2LDError
 from s2ld.extras import need
+from s2ld.log import logger
 from s2ld.pretrained import DEFAULT, resolve
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
@@ -159,7 +160,7 @@ def _others(wanted: Sequence[str] | None, device: torch.device) -> list[PairMatc
         except S2LDError as error:
             if wanted is not None:
                 raise
-            print(f"left out: {name}: {error}")
+            logger.warning("left out: {}: {}", name, error)
     return matchers
 
 

@@ -15,6 +15,7 @@ from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder, whole_file
+from s2ld.log import logger
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> tuple[dict[str, Any], int]:
         try:
             content[key] = _measure(key, args, threads)
         except S2LDError as error:  # what is measured already stays
-            print(f"left out: {error}")
+            logger.warning("left out: {}", error)
             content[key] = {"left_out": str(error)}
             left_out += 1
         if args.json is not None:

@@ -46,9 +46,8 @@ def main(argv: Sequence[str] | None = None) -> Conversion:
         S2LDError: no index file in IN, OUT lies within it, or OUT cannot be written.
     """
     arguments = build_parser().parse_args(argv)
-    from tqdm import tqdm
-
     from s2ld.data.index.files import read_index, write_index
+    from s2ld.log import Progress
 
     source, output = arguments.source.resolve(), arguments.output.resolve()
     if output.is_relative_to(source):
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> Conversion:
     if not files:
         raise S2LDError(f"{arguments.source}: no index file (*.npz) here or deeper; check the path")
     written, refused, pairs = [], [], 0
-    for path in tqdm(files, desc="convert", unit="file"):
+    for path in Progress(files, desc="convert", unit="file"):
         try:
             index = read_index(path)
         except S2LDError as error:

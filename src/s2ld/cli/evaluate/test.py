@@ -14,6 +14,7 @@ from s2ld.cli.status import exit_status
 from s2ld.config import CN, build_config, config_keys, value_of
 from s2ld.errors import S2LDError
 from s2ld.extras import need
+from s2ld.log import keep, logger
 from s2ld.pretrained import DEFAULT, resolve
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
@@ -108,6 +109,7 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     source, cache = _source(config, args.limit), folder / CACHE_NAME
     make_folder(folder)
     with sole_writer(folder):
+        keep(folder)
         header, matching = _predict(args, config, weight, source, cache)
         jobs = args.jobs or choose_jobs(header.pairs)
         scores = evaluate(read_cache(cache), settings, header.pairs, jobs)
@@ -150,7 +152,7 @@ def _predict(
         header, matching = matcher_header(matcher, source, config), f"{matcher.name}: {matcher.settings}"
         predicted = match_into_cache(matcher, source, cache, header, device, workers)
     if not predicted:
-        print(f"predictions of the same weights and configs are kept: {cache}")
+        logger.info("predictions of the same weights and configs are kept: {}", cache)
     return header, matching
 
 
@@ -166,7 +168,7 @@ def _load(weight: Path, config: CN) -> S2LD:
         if key.startswith("MODEL.") and value_of(own, key) != value_of(config, key)
     ]
     if differing:
-        print(f"{weight}: these settings come from the weights: {', '.join(differing)}")
+        logger.info("{}: these settings come from the weights: {}", weight, ", ".join(differing))
     return model
 
 

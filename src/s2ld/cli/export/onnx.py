@@ -79,9 +79,8 @@ def main(argv: Sequence[str] | None = None) -> Exported:
         S2LDError: bad arguments or weights, a missing package, a file that disagrees with torch or cannot be written.
     """
     args = build_parser().parse_args(argv)
-    from tqdm import tqdm
-
     from s2ld.files import whole_file
+    from s2ld.log import Progress
     from s2ld.models.checkpoint import load_model
     from s2ld.models.onnx import FixedMatches, check_size, compare, export_onnx
     from s2ld.pretrained import resolve
@@ -95,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> Exported:
     model = FixedMatches(network, args.matches)
     path = args.output or Path(f"{weight.stem}.onnx")
     pairs = _pairs(width, height, args.dynamic) if args.check else []
-    bar = tqdm(total=1 + len(pairs), desc="export, check", unit="step", disable=None)
+    bar = Progress(total=1 + len(pairs), desc="export, check", unit="step", disable=None)
     with whole_file(path) as part, bar:
         size = None if args.dynamic else (width, height)
         content = export_onnx(model, size, _metadata(weight, config, args.matches), args.opset)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from s2ld.cli.status import exit_status
 from s2ld.errors import S2LDError
 from s2ld.extras import install, is_there, need
 from s2ld.files import printable
+from s2ld.log import logger
 from s2ld.pretrained import DEFAULT, available
 
 if TYPE_CHECKING:  # these load torch, matplotlib or OpenCV, which --help need not wait for
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # these load torch, matplotlib or OpenCV, which --help need n
     Cameras = tuple[FloatArray, FloatArray]
 
 TRUTH_SIDE = 640  # px: longer side of the images at which errors against the true disparity are told
+KINDS = {"homography": "homography", "fundamental": "fundamental matrix", "essential": "essential matrix"}
 TRUTH_LIMITS = (1, 3, 5)  # px
 
 
@@ -79,6 +80,10 @@ def build_parser() -> Parser:
         "--inlier-threshold", type=float, default=2.0, metavar="PX",
         help="error of an inlier in px of the resized images (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--lines", type=int, default=200, metavar="N",
+        help="lines in a picture, of all matches evenly; 0: points alone (default: %(default)s)",
+    )  # fmt: skip
     return parser
 
 
@@ -91,7 +96,7 @@ def script(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     _check(args)
     if not is_there("matplotlib"):
-        print(f"no pictures are drawn, since matplotlib is missing: {install('demo')}", file=sys.stderr)
+        logger.warning("no pictures are drawn, since matplotlib is missing: {}", install("demo"))
     if args.estimate == "essential":
         need("demo", "poselib")
     if not (args.images or args.pairs or args.image_dir or args.image_dir0):
@@ -102,7 +107,7 @@ def _run(args: argparse.Namespace) -> int:
     pairs, alone = _list_pairs(args)
     matcher = _build_matcher(args)
     for line in alone:
-        print(f"skipped: {printable(line)}", file=sys.stderr)
+        logger.warning("skipped {}", printable(line))
     return _match_files(args, matcher, pairs, cameras, len(alone))
 
 
@@ -120,6 +125,8 @@ def _check(args: argparse.Namespace) -> None:
         raise S2LDError(f"--resize takes one or two numbers, not {len(args.resize)}")
     if not 0 < args.inlier_threshold < math.inf:
         raise S2LDError(f"--inlier-threshold must be positive, not {args.inlier_threshold}")
+    if args.lines < 0:
+        raise S2LDError(f"--lines must be at least 0, not {args.lines}")
     if args.intrinsics and args.estimate != "essential":
         raise S2LDError("--intrinsics is only used by --estimate essential; add that, or leave it out")
     if args.estimate == "essential" and not args.intrinsics and any(sources):
@@ -154,14 +161,15 @@ def _build_matcher(args: argparse.Namespace) -> Matcher:
 def _match_files(
     args: argparse.Namespace, matcher: Matcher, pairs: Sequence[PathPair], cameras: Cameras | None, failed: int
 ) -> int:
-    from tqdm import tqdm
-
     from s2ld.cli.match.pairs import unique_names
+    from s2ld.log import Progress, logger
     from s2ld.pair_matching import PairMatching
 
     several, done = len(pairs) > 1 or failed > 0, 0
     matching = PairMatching(matcher, pairs)
-    progress = tqdm(zip(pairs, unique_names(pairs), strict=True), total=len(pairs), unit="pair", disable=not several)
+    progress = Progress(
+        zip(pairs, unique_names(pairs), strict=True), total=len(pairs), unit="pair", disable=not several
+    )
     for paths, name in progress:
         try:
             progress.write(printable(_match_pair(args, matching, paths, cameras, args.output / name)))
@@ -170,7 +178,7 @@ def _match_files(
             if not several:
                 raise
             failed += 1
-            progress.write(f"skipped: {printable(error)}", file=sys.stderr)
+            logger.warning("skipped {}", printable(error))
         except KeyboardInterrupt as stop:
             progress.close()
             raise KeyboardInterrupt(f"{done} of {len(pairs)} pairs are done, see {args.output}") from stop
@@ -187,9 +195,9 @@ def _match_pair(
     image0, image1 = read_image(paths[0]), read_image(paths[1])
     matches = matching(paths, image0, image1)
     model = _estimate(args, matching.matcher, matches, image1, cameras)
-    panel = _panel(matches, model, f"{paths[0].name} - {paths[1].name}")
-    _write(stem, image0, image1, matches, model, [panel])
-    return f"{panel.title}; see {_files(stem)}"
+    names = f"{paths[0].name} - {paths[1].name}"
+    _write(args, stem, image0, image1, matches, model, [_panel(matches, model, names)])
+    return f"{_line(matches, model, names)}; see {_files(stem)}"
 
 
 def _match_motorcycle(args: argparse.Namespace) -> int:
@@ -200,10 +208,11 @@ def _match_motorcycle(args: argparse.Namespace) -> int:
     matches = matcher(stereo.left, stereo.right)
     model = _estimate(args, matcher, matches, stereo.right, (stereo.K0, stereo.K1))
     errors = stereo.errors(matches.points0, matches.points1) * (TRUTH_SIDE / max(stereo.disparity.shape))
-    panels = [_panel(matches, model, "Middlebury motorcycle, left - right"), _error_panel(matches, errors)]
+    names = "Middlebury motorcycle, left - right"
+    panels = [_panel(matches, model, names), _error_panel(matches, errors)]
     stem = args.output / "motorcycle"
-    _write(stem, stereo.left, stereo.right, matches, model, panels)
-    print(panels[0].title)
+    _write(args, stem, stereo.left, stereo.right, matches, model, panels)
+    print(_line(matches, model, names))
     print(f"{_agreement(errors)}; px at {TRUTH_SIDE} px long side")
     print(f"see {_files(stem)}")
     return 0
@@ -236,23 +245,23 @@ def _estimate(
     return matches.estimate(args.estimate, threshold, K0, K1)
 
 
+def _line(matches: Matches, model: TwoView | None, names: str) -> str:
+    title = f"{names}: {len(matches)} matches"
+    if model is None:
+        return title
+    if model.matrix is None:
+        return f"{title}, no {KINDS[model.kind]} found"
+    return f"{title}, {int(model.inliers.sum())} inliers of the {KINDS[model.kind]}"
+
+
 def _panel(matches: Matches, model: TwoView | None, names: str) -> Panel:
     from s2ld.viz.matches import Panel
 
-    title = f"{names}: {len(matches)} matches"
-    if model is None:
-        return Panel(matches.points0, matches.points1, matches.confidence, title)
-    kind = model.kind if model.kind == "homography" else f"{model.kind} matrix"
-    found = f"no {kind} found" if model.matrix is None else f"{int(model.inliers.sum())} inliers of the {kind}"
-    return Panel(
-        matches.points0,
-        matches.points1,
-        model.inliers.astype(float),
-        f"{title}, {found}",
-        label="",
-        colours="RdYlGn",
-        ends=("outlier", "inlier"),
-    )
+    points = (matches.points0, matches.points1)
+    if model is None or model.matrix is None:
+        return Panel(*points, matches.confidence, _line(matches, model, names))
+    title, classes = _line(matches, None, names), ("outliers", f"inliers of the {KINDS[model.kind]}")
+    return Panel(*points, model.inliers.astype(float), title, classes)
 
 
 def _error_panel(matches: Matches, errors: FloatArray) -> Panel:
@@ -260,10 +269,11 @@ def _error_panel(matches: Matches, errors: FloatArray) -> Panel:
 
     label = f"error (px at {TRUTH_SIDE} px long side)"
     limits = (0.0, float(TRUTH_LIMITS[-1]))
-    return Panel(matches.points0, matches.points1, errors, _agreement(errors), label, limits, "RdYlGn_r")
+    return Panel(matches.points0, matches.points1, errors, _agreement(errors), None, label, limits, "viridis_r")
 
 
 def _write(
+    args: argparse.Namespace,
     stem: Path,
     image0: UInt8Image,
     image1: UInt8Image,
@@ -276,7 +286,7 @@ def _write(
 
     write_matches(stem, matches, model)
     if is_there("matplotlib"):
-        draw_panels(image0, image1, panels, stem.parent / f"{stem.name}.jpg")
+        draw_panels(image0, image1, panels, stem.parent / f"{stem.name}.jpg", args.lines)
 
 
 def _files(stem: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.extras import need
+from s2ld.log import logger
 from s2ld.pretrained import DEFAULT, SHIPPED
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
@@ -153,7 +153,7 @@ def script(argv: Sequence[str] | None = None) -> int:
         done = main(argv)
         print(describe(done))
         for line in format_rejected(done.rejected):
-            print(f"s2ld match-folder: rejected {line}", file=sys.stderr)
+            logger.warning("rejected {}", line)
         return 1 if done.rejected else 0
 
     return exit_status("s2ld match-folder", body)

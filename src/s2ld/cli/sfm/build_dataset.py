@@ -14,6 +14,7 @@ from s2ld.errors import S2LDError
 from s2ld.extras import need
 from s2ld.files import make_folder
 from s2ld.locks import sole_writer
+from s2ld.log import keep
 from s2ld.sfm.dataset.settings import build_settings
 
 TRAINING = ("s2ld_lite", "s2ld_lite_finetune")
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None, progress: bool = True) -> BuildResul
     sets = find_sets(photos, arguments.one_scene, arguments.model)
     make_folder(out)
     with sole_writer(out):
+        keep(out)
         built = build_scenes(sets, arguments.model, Work(out, config, arguments.device, arguments.jobs, progress))
         if not built.scenes:
             write_rejected(out, built)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from s2ld.cli.match.folder import (
 from s2ld.cli.parser import Parser
 from s2ld.cli.status import exit_status
 from s2ld.extras import need
+from s2ld.log import logger
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
     from s2ld.sfm.mapping.reconstruction import ModelFigures
@@ -86,7 +86,7 @@ def script(argv: Sequence[str] | None = None) -> int:
         done = main(argv)
         print("\n".join(done.lines))
         for line in done.rejected:
-            print(f"s2ld reconstruct: rejected {line}", file=sys.stderr)
+            logger.warning("rejected {}", line)
         return 1 if done.rejected or sum(model.registered for model in done.models) < done.photos else 0
 
     return exit_status("s2ld reconstruct", body)

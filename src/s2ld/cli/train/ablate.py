@@ -20,6 +20,7 @@ from s2ld.config import CN, build_config, config_to_text
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.extras import need
 from s2ld.files import make_folder, whole_file
+from s2ld.log import logger
 
 SETTINGS, LOG, RESULT = "config.yaml", "train.log", "result.json"
 """Names in a variant's folder: what it is trained with, what the training said, what was measured."""
@@ -99,7 +100,7 @@ def main(argv: Sequence[str] | None) -> dict[str, Result]:
     for job in jobs:
         _claim(job, arguments.devices)
     for number, job in enumerate(chosen := [job for job in jobs if job.name in names], 1):
-        print(f"[{number}/{len(chosen)}] {job.name}", flush=True)
+        logger.info("[{}/{}] {}", number, len(chosen), job.name)
         run(job, arguments)
         write_tables(output, _results(jobs), _caption(base, arguments.devices))
     return _results(jobs)

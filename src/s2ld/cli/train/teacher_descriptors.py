@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> tuple[int, int]:
     arguments = build_parser().parse_args(argv)
     need("train", "h5py", "kornia")
     import torch
-    from tqdm import tqdm
 
     from s2ld.data.images.photo_folders import list_photos
     from s2ld.data.images.reading import read_image
     from s2ld.data.teacher import MOST_POINTS, TeacherWriter
     from s2ld.evaluation.matchers.teachers import Teacher
+    from s2ld.log import Progress
 
     if not 1 <= arguments.points <= MOST_POINTS or arguments.threads < 1:
         raise S2LDError(f"--points must be within 1 and {MOST_POINTS}, --threads at least 1")
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> tuple[int, int]:
     writer = TeacherWriter(arguments.output, teacher.info)
     try:
         todo = [path for path in photos if path.relative_to(folder).as_posix() not in writer]
-        for path in tqdm(todo, arguments.teacher, unit="photo"):
+        for path in Progress(todo, arguments.teacher, unit="photo"):
             photo = read_image(path)
             points, descriptors = teacher(photo)
             writer.write(path.relative_to(folder).as_posix(), (photo.shape[1], photo.shape[0]), points, descriptors)

@@ -91,8 +91,8 @@ def check_size(width: int, height: int, name: str | Path) -> None:
     if pixels <= _ALWAYS_FITS:
         return
     available = available_memory()
-    if pixels > MOST_PIXELS or (available is not None and 3 * pixels > available):
-        most = min(MOST_PIXELS, (available or MOST_PIXELS * 3) // 3)
+    if pixels > MOST_PIXELS or 3 * pixels > available:
+        most = min(MOST_PIXELS, available // 3)
         raise S2LDError(
             f"{printable(name)}: {width} x {height} px are too many to decode; make it smaller, at most "
             f"{most // 10**6} megapixels here"

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from s2ld.config.shipped import find_shipped
 from s2ld.data.index.layouts import is_megadepth
@@ -30,6 +29,7 @@ from s2ld.data.index.npz import read_npz
 from s2ld.data.index.safe_pickle import safe_load
 from s2ld.errors import S2LDError, one_line
 from s2ld.files import read_text, whole_file
+from s2ld.log import Progress
 
 IMAGE_KEYS = ("image_paths", "depth_paths", "intrinsics", "poses")
 PLAIN_KEYS = (*IMAGE_KEYS, "pairs", "overlap")
@@ -168,7 +168,7 @@ def read_indices(folder: str | Path, scenes: str | Path = "") -> list[SceneIndex
     Raises:
         S2LDError: what `index_files` says, and what `read_index` says of a file.
     """
-    return [read_index(path) for path in tqdm(index_files(folder, scenes), "indices", leave=False, disable=None)]
+    return [read_index(path) for path in Progress(index_files(folder, scenes), "indices", leave=False, disable=None)]
 
 
 def write_index(index: SceneIndex, path: str | Path) -> None:

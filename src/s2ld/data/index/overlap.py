@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+
+from s2ld.log import Progress
 
 Depth = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -66,7 +67,7 @@ def measure_pairs(
     points = [_grid_points(depths[i], K[i], poses[i], grid) for i in range(count)]
     rows: list[tuple[int, int]] = []
     values: list[tuple[float, float, float]] = []
-    for i in tqdm(range(count), "overlap", unit="image", disable=not progress):
+    for i in Progress(range(count), "overlap", unit="image", disable=not progress):
         for j in range(i + 1, count):
             there = _see(points[i], depths[j], K[j], poses[i], poses[j], tolerance)
             if not there.share:

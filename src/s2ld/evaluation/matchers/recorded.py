@@ -16,6 +16,7 @@ from s2ld.errors import S2LDError
 from s2ld.evaluation.matchers.interface import MatchedPair
 from s2ld.evaluation.predictions.record_files import HlocFiles, NpzFolder, PairGroups, RecordFiles
 from s2ld.geometry.camera import PixelFrame, image_to_resized
+from s2ld.log import logger
 from s2ld.types import PairBatch, View
 
 PointsIn = Literal["image", "resized"]
@@ -73,7 +74,7 @@ class RecordedMatches:
             text = f"{self.name}: no record of {len(missing)} of {len(pairs)} pairs, the first {' - '.join(missing[0])}"
             if self._missing == "error":
                 raise S2LDError(f"{text}; add them, or count them as pairs without a match by --missing none")
-            print(f"{text}: they count as pairs without a match")
+            logger.warning("{}: they count as pairs without a match", text)
 
     def __call__(self, batch: PairBatch) -> MatchedPair:
         """Return the recorded matches of a batch of one pair, in resized px; `check` has seen that pair.

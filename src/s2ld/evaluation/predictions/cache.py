@@ -20,6 +20,7 @@ from s2ld.config.yaml_text import read_yaml
 from s2ld.errors import S2LDError
 from s2ld.evaluation.predictions.journal import Journal, read_title
 from s2ld.hdf5 import find, has, new_hdf5, read_array, read_hdf5
+from s2ld.log import logger
 from s2ld.types import FloatArray
 
 CACHE_NAME = "predictions.h5"
@@ -127,9 +128,9 @@ def complete_cache(path: str | Path, header: CacheHeader, predict: Callable[[int
     old = _parse_header(read_title(journal_path) or b"") or old
     journal = Journal(journal_path, title)
     if len(journal):
-        print(f"{journal_path}: going on after {len(journal)} of {header.pairs} pairs")
+        logger.info("{}: going on after {} of {} pairs", journal_path, len(journal), header.pairs)
     elif old is not None and old != header:
-        print(f"{path}: predicting anew; changed: {_shortened(header_changes(old, header))}")
+        logger.info("{}: predicting anew; changed: {}", path, _shortened(header_changes(old, header)))
     try:
         for prediction in predict(len(journal)):
             journal.append(_to_bytes(prediction))

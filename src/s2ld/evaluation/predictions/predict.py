@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from s2ld.config import CN
 from s2ld.data.sample import PairSource, collate
@@ -20,6 +19,7 @@ from s2ld.evaluation.matchers.interface import MatchedPair, PairMatcher
 from s2ld.evaluation.matchers.recorded import RecordedMatches
 from s2ld.evaluation.predictions.cache import CacheHeader, PairPrediction, PairTruth, complete_cache, read_header
 from s2ld.geometry.warp import warp_by_depth
+from s2ld.log import Progress
 from s2ld.models.network import S2LD
 from s2ld.types import FloatArray, PairBatch, View
 
@@ -88,7 +88,7 @@ def match_into_cache(
     """
     if isinstance(matcher, RecordedMatches):
         if read_header(path) != header:
-            progress = tqdm(_batches(source, 0, workers), desc="look up records", unit="pair", total=len(source))
+            progress = Progress(_batches(source, 0, workers), desc="look up records", unit="pair", total=len(source))
             matcher.check([batch.names[0] for batch in progress])
         return _into_cache(matcher, source, path, header, device, workers)
 
@@ -103,7 +103,7 @@ def _into_cache(
 ) -> bool:
     def predict(start: int) -> Iterator[PairPrediction]:
         batches = _batches(source, start, workers)
-        for batch in tqdm(batches, desc="predict", unit="pair", total=len(source), initial=start):
+        for batch in Progress(batches, desc="predict", unit="pair", total=len(source), initial=start):
             with torch.inference_mode():
                 moved = batch.to(device)
                 arrays = _to_arrays(match(moved), moved, header.depth_tolerance)

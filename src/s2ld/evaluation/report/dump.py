@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from textwrap import indent
 from matplotlib.figure import Figure
 
 from s2ld.config import CN, config_from_text
+from s2ld.config.shipped import FOLDER
 from s2ld.data.images.reading import UInt8Image
 from s2ld.data.sample import PairSample, PairSource
 from s2ld.data.sources.by_name import build_source
@@ -73,7 +75,7 @@ class Dump:
             source = self.source(root)
             source[0]
         except S2LDError as error:
-            print(f"pictures without images: {error}")
+            warnings.warn(f"pictures without images: {error}", stacklevel=2)
             return None
         return source
 
@@ -151,10 +153,17 @@ def _sample(source: PairSource | None, index: int) -> PairSample | None:
 def _start_paths_from(root: Path, config: CN) -> None:
     data = config.DATA
     data.defrost()
-    keys = [(data, "PHOTOS"), (data.POSED_PAIRS, "ROOT"), (data.HPATCHES, "ROOT")]
+    keys = [(data, "PHOTOS"), (data.POSED_PAIRS, "ROOT"), (data.HPATCHES, "ROOT"), (data.LIGHT, "ROOT")]
     keys += [(data.SCANNET, key) for key in ("ROOT", "INDEX")]
     keys += [(data.MEGADEPTH, key) for key in ("TEST_ROOT", "TEST_INDEX", "TEST_SCENES")]
     for node, key in keys:
-        if node[key]:
-            node[key] = str(root / node[key])
+        given = node[key]
+        node[key] = [_below(root, path) for path in given] if isinstance(given, list) else _below(root, given)
     data.freeze()
+
+
+def _below(root: Path, path: str) -> str:
+    """Return where a path of a config starts from `root`; an empty one and one that ships stay."""
+    there = root / path
+    ships = Path(path).parts[:1] == (FOLDER,) and not there.exists()
+    return path if not path or ships else str(there)

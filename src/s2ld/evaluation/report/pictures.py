@@ -10,18 +10,20 @@ import numpy as np
 from s2ld.data.images.reading import UInt8Image
 from s2ld.data.sample import PairSample, ViewSample
 from s2ld.errors import S2LDError
-from s2ld.evaluation.match_errors import error_kind, match_errors
+from s2ld.evaluation.match_errors import error_kind, errors_in_px
 from s2ld.evaluation.predictions.cache import PairPrediction
 from s2ld.viz.matches import Panel, draw_panels
 
 BLANK = 150
 """Grey in the place of an image that is not there: all colours of lines show on it."""
+WORST = 5.0
+"""Error in px at the end of the colour bar."""
 
 
 def draw_pair(
     prediction: PairPrediction, sample: PairSample | None, error: float, path: str | Path | None = None
 ) -> UInt8Image:
-    """Draw the matches of a pair over its resized images, coloured by their error (`match_errors`).
+    """Draw the matches of a pair over its resized images, coloured by their error (`errors_in_px`).
 
     Args:
         prediction: what was matched; where neither a pose nor a plane is known, colours are confidences.
@@ -46,8 +48,8 @@ def draw_pair(
         panel = Panel(*points, prediction.confidence, title)
     else:
         outcome = kind.pair_error.format(error) if math.isfinite(error) else "nothing estimated"
-        values, limits = match_errors(prediction, kind) / kind.unit, (0.0, max(kind.thresholds.values()) / kind.unit)
-        panel = Panel(*points, values, f"{title}, {outcome}", kind.label, limits, "RdYlGn_r")
+        values = errors_in_px(prediction, kind)
+        panel = Panel(*points, values, f"{title}, {outcome}", None, kind.label, (0.0, WORST), "viridis_r")
     return draw_panels(images[0], images[1], [panel], path)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from s2ld.data.images.photo_folders import list_photos
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder, whole_file
+from s2ld.log import logger
 from s2ld.sfm.dataset.scene import INDEX, SceneInput, SceneResult, Work, index_file, make_scene
 from s2ld.sfm.mapping.model import RejectedError
 from s2ld.sfm.mapping.pipeline import map_photos
@@ -257,7 +258,7 @@ class _Set:
 
     def _forget(self, state: dict[str, Any]) -> None:
         """Remove what was made from other photographs or with other settings."""
-        print(f"{self._set.name}: other photographs or settings than before; it is made anew")
+        logger.warning("{}: other photographs or settings than before; it is made anew", self._set.name)
         for name in state.get("scenes", []):
             index_file(self._work.out, name).unlink(missing_ok=True)
             shutil.rmtree(self._work.out / name, ignore_errors=True)

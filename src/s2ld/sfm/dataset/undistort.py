@@ -1,4 +1,8 @@
-"""Images without lens distortion of a sparse model, and the model that they belong to."""
+"""Images without lens distortion of a sparse model, and the model that they belong to.
+
+pycolmap chooses the cameras. The pixels are taken by hand, image by image: one may be turned by EXIF, of a format that
+Pillow alone reads, unreadable, or done already, and a much larger one is averaged before it is sampled.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from s2ld.data.images.reading import UInt8Image, read_image, resize, write_image
 from s2ld.errors import S2LDError, one_line
 from s2ld.files import printable
+from s2ld.log import Progress
 from s2ld.sfm.dataset.orientation import same_shape, upright_images
 from s2ld.sfm.mapping.camera_models import ColmapCamera, as_pycolmap
 from s2ld.sfm.mapping.colmap import load_pycolmap
@@ -91,7 +95,7 @@ def undistort(
 
     with ThreadPoolExecutor(jobs) as pool:
         results = pool.map(work, zip(model.images, names, strict=True))
-        bar = tqdm(results, "undistort", len(names), unit="image", disable=not progress)
+        bar = Progress(results, "undistort", len(names), unit="image", disable=not progress)
         for image, name, result in zip(model.images, names, bar, strict=True):
             if isinstance(result, str):
                 rejected.append((image.name, result))

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from s2ld.data.images.photo_files import nearest
 from s2ld.data.images.reading import read_image, resize
@@ -23,6 +22,7 @@ from s2ld.errors import S2LDError
 from s2ld.files import make_folder
 from s2ld.geometry.camera import rescale_intrinsics
 from s2ld.hdf5 import has, new_hdf5, read_array, read_hdf5
+from s2ld.log import Progress
 from s2ld.sfm.depth.colmap_maps import find_map, read_map
 from s2ld.sfm.depth.consistency import DepthView, count_agreeing, remove_speckles
 from s2ld.sfm.depth.options import SweepOptions
@@ -100,7 +100,7 @@ def compute_depths(
     make_folder(out_folder)
     waiting = [image for image in range(len(model)) if work.report(image) is None]
     needed = sorted({other for image in waiting for other in (image, *work.neighbours(image))})
-    with tqdm(total=len(needed) + len(waiting), desc="depth maps", unit="step", disable=not progress) as bar:
+    with Progress(total=len(needed) + len(waiting), desc="depth maps", unit="step", disable=not progress) as bar:
         for step, images in ((work.make_raw, needed), (work.make_final, waiting)):
             for _ in _in_threads(step, images, jobs):
                 bar.update()

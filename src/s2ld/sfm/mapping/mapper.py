@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder
+from s2ld.log import Progress
 from s2ld.sfm.mapping.colmap import colmap_errors, load_pycolmap
 
 LEAST_MODEL = 3
@@ -45,7 +44,10 @@ def run_mapper(
     pycolmap.set_random_seed(seed)
     with colmap_errors(output, *FAILURE):
         total = count_images(database)
-    with tqdm(total=total, desc="mapping", unit="image", disable=not progress) as bar, colmap_errors(output, *FAILURE):
+    with (
+        Progress(total=total, desc="mapping", unit="image", disable=not progress) as bar,
+        colmap_errors(output, *FAILURE),
+    ):
         models = pycolmap.incremental_mapping(
             database,
             images,

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
 from yacs.config import CfgNode as CN
 
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder, whole_folder
+from s2ld.log import Progress
 from s2ld.sfm.mapping.cameras import group_cameras
 from s2ld.sfm.mapping.colmap import colmap_errors, load_pycolmap
 from s2ld.sfm.mapping.mapper import run_mapper
@@ -90,7 +90,7 @@ class _Colmap:
         options = self._api.FeatureExtractionOptions()
         options.use_gpu, options.num_threads = False, self._jobs
         options.sift.max_num_features = self._config.SFM.FEATURES
-        with tqdm(total=len(names), initial=len(names) - len(left), **self._bar("features", "image")) as bar:
+        with Progress(total=len(names), initial=len(names) - len(left), **self._bar("features", "image")) as bar:
             for step in _steps(left, IMAGES_A_STEP):
                 device = self._api.Device.cpu
                 mode = self._api.CameraMode.AUTO
@@ -116,7 +116,7 @@ class _Colmap:
         matching.use_gpu, matching.num_threads = False, self._jobs
         pairing = self._api.ImportedPairingOptions()
         pairing.match_list_path = self._folder / "pairs.txt"
-        with tqdm(total=len(named), initial=len(named) - len(left), **self._bar("matches", "pair")) as bar:
+        with Progress(total=len(named), initial=len(named) - len(left), **self._bar("matches", "pair")) as bar:
             for step in _steps(left, PAIRS_A_STEP):
                 pairing.match_list_path.write_text("".join(f"{a} {b}\n" for a, b in step))
                 self._api.match_image_pairs(self._database, matching, pairing, verification, self._api.Device.cpu)

@@ -1,8 +1,8 @@
 """COLMAP's sparse models, binary or text, as COLMAP, pycolmap and hloc write them; a damaged file is one line.
 
-The files are read here and not by pycolmap, which reads on beyond the end of a truncated ``points3D.bin`` without an
-end. Formats: https://colmap.github.io/format.html; since 3.12 there are ``rigs`` and ``frames`` beside the three files
-that count here, in which each image still has its own pose.
+By hand, since pycolmap takes a truncated ``cameras.bin`` for whole and reads on beyond the end of a truncated
+``points3D.bin`` without an end. Formats: https://colmap.github.io/format.html; since 3.12 there are ``rigs`` and
+``frames`` beside the three files that count here, in which each image still has its own pose.
 """
 
 from __future__ import annotations

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from s2ld.errors import S2LDError
 from s2ld.evaluation.predictions.journal import Journal, read_title
 from s2ld.evaluation.predictions.parallel import ordered_map
+from s2ld.log import Progress
 from s2ld.memory import available_memory
 from s2ld.pretrained import resolve
 from s2ld.sfm.matching.keypoints import ImageKeypoints, PairMatches
@@ -138,7 +137,7 @@ def match_pairs(
     missing = [pair for pair in pairs if pair not in journal.pairs]
     work = [_Work(_files(folder, {i for pair in row for i in pair}), row) for row in rows_of_pairs(missing)]
     match = partial(_match, settings, _features_limit(jobs))
-    with tqdm(
+    with Progress(
         total=len(pairs), initial=len(pairs) - len(missing), desc="match", unit="pair", disable=not progress
     ) as bar:
         for keypoints, matches in ordered_map(match, work, jobs):
@@ -158,7 +157,7 @@ def extract_all(
     work = [_Work(_files(folder, {i}), []) for i in missing]
     match = partial(_match, settings, _features_limit(jobs))
     quiet = not progress or not missing
-    for images, _ in tqdm(ordered_map(match, work, jobs), "extract", len(missing), unit="image", disable=quiet):
+    for images, _ in Progress(ordered_map(match, work, jobs), "extract", len(missing), unit="image", disable=quiet):
         journal.add_images(images)
     return [journal.images[i] for i in range(len(folder.photos))]
 
@@ -207,7 +206,7 @@ def _files(folder: PhotoFolder, numbers: set[int]) -> dict[int, Path]:
 
 def _features_limit(jobs: int) -> int:
     """Bytes of features that each process keeps."""
-    return max(LEAST_FEATURES, (available_memory() or 0) // (4 * jobs))
+    return max(LEAST_FEATURES, available_memory() // (4 * jobs))
 
 
 def _digest(path: Path) -> bytes:

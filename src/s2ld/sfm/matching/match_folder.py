@@ -9,6 +9,7 @@ from pathlib import Path
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder, printable, whole_file
 from s2ld.locks import sole_writer
+from s2ld.log import keep
 from s2ld.sfm.mapping.cameras import group_cameras
 from s2ld.sfm.matching.colmap_database import write_database
 from s2ld.sfm.matching.folder import JOURNAL, MatcherSettings, MatchJournal, RawMatches, extract_all, match_pairs
@@ -127,6 +128,7 @@ def usable_photos(photos: Path, output: Path, progress: bool) -> PhotoFolder:
             others = f" ({len(folder.rejected)} cannot be used; the first: {': '.join(folder.rejected[0])})"
         raise S2LDError(f"{photos}: one usable photograph makes no pair{others}; put more into the folder")
     make_folder(output)
+    keep(output)
     return folder
 
 

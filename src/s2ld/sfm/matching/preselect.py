@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from s2ld.log import Progress
 from s2ld.sfm.matching.pairs import all_pairs
 
 COARSE = 400
@@ -55,7 +55,7 @@ def alike_pairs(
     """
     tables = [descriptors(i) for i in range(count)]
     scores = np.zeros((count, count), np.int64)
-    for i, j in tqdm(all_pairs(count), "look alike", unit="pair", disable=not progress):
+    for i, j in Progress(all_pairs(count), "look alike", unit="pair", disable=not progress):
         scores[i, j] = scores[j, i] = count_mutual(tables[i], tables[j])
     return choose(scores, partners)
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 from s2ld.data.images.reading import read_image, resize, write_image
 from s2ld.files import whole_file
+from s2ld.log import Progress
 from s2ld.sfm.photos.usable import Photo
 
 
@@ -54,7 +53,7 @@ def copy_photos(
     ]
     with ThreadPoolExecutor(jobs) as pool:
         tasks = pool.map(lambda photo, copy: copy_photo(photo, folder / copy.name, copy.size), photos, copies)
-        list(tqdm(tasks, "copies", len(copies), unit="image", disable=not progress))
+        list(Progress(tasks, "copies", len(copies), unit="image", disable=not progress))
     return copies
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from s2ld.data.images.reading import read_image, resize
+from s2ld.log import Progress
 from s2ld.sfm.matching.preselect import Descriptors, coarsest, count_mutual, mutual
 
 SAMPLES = 12
@@ -63,7 +63,7 @@ def same_places(
     if left:
         with ThreadPoolExecutor(jobs) as pool:
             samples = {name: list(pool.map(_features, _spread(scenes[name]))) for name in names}
-        for one, other in tqdm(left, "same place?", unit="pair", disable=not progress):
+        for one, other in Progress(left, "same place?", unit="pair", disable=not progress):
             if root(one) != root(other) and _overlap(samples[one], samples[other]):
                 group[root(one)] = root(other)
     found: dict[str, list[str]] = {}

@@ -10,13 +10,13 @@ from math import hypot
 from pathlib import Path
 
 from PIL import ExifTags
-from tqdm import tqdm
 
 from s2ld.data.images.image_files import open_header
 from s2ld.data.images.photo_folders import list_photos
 from s2ld.data.images.reading import read_image
 from s2ld.errors import S2LDError
 from s2ld.files import is_portable, printable
+from s2ld.log import Progress
 
 LEAST_SIDE = 64
 """Shorter side of a photograph that can be used, px."""
@@ -69,7 +69,7 @@ def find_photos(folder: Path, progress: bool = True) -> PhotoFolder:
         raise listing.nothing()
     with ThreadPoolExecutor() as pool:
         read = pool.map(lambda path: _read(path, folder), paths)
-        outcomes = list(tqdm(read, total=len(paths), desc="photographs", unit="image", disable=not progress))
+        outcomes = list(Progress(read, total=len(paths), desc="photographs", unit="image", disable=not progress))
     photos: list[Photo] = []
     rejected = [(path.relative_to(folder).as_posix(), reason) for path, reason in listing.others]
     by_digest: dict[str, str] = {}

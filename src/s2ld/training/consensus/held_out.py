@@ -9,11 +9,11 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torchmetrics.functional.classification import binary_average_precision, binary_precision_recall_curve
 
 from s2ld.evaluation.calibration import reliability
+from s2ld.log import logger
 from s2ld.models.consensus.stage import Consensus
 from s2ld.models.network import S2LD
 from s2ld.training.consensus.candidates import LabelledPair, collate_candidates
@@ -44,7 +44,7 @@ class HeldOutCandidates(Callback):
         for name, value in measures.items():
             pl_module.log(f"val_candidates/{name}", value, rank_zero_only=False)
         text = ", ".join(f"{name} {value:.4g}" for name, value in measures.items())
-        rank_zero_info(f"step {trainer.global_step}: held-out candidates {text}")
+        logger.info(f"step {trainer.global_step}: held-out candidates {text}")
 
 
 @torch.no_grad()

@@ -11,15 +11,14 @@ from typing import cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
-from tqdm import tqdm
 
 from s2ld.config import CN, config_keys, value_of
 from s2ld.data.datamodule import PairDataModule, pair_loader
 from s2ld.data.sample import PairSource
 from s2ld.data.sources.by_name import build_mixture
 from s2ld.errors import S2LDError
+from s2ld.log import Progress, logger
 from s2ld.models.consensus.stage import gather_candidates
 from s2ld.models.fast.inference import computing_in, for_inference
 from s2ld.models.network import S2LD
@@ -88,7 +87,7 @@ def make_cache(path: Path, network: S2LD, config: CN, device: torch.device) -> N
     make = partial(make_pairs, network, config, device)
     made = complete_cache(path, header_of(network, config), pairs, make)
     size = path.stat().st_size / 2**20
-    rank_zero_info(f"{path}: {pairs} pairs of candidates, {size:.0f} MiB{'' if made else ', are there'}")
+    logger.info(f"{path}: {pairs} pairs of candidates, {size:.0f} MiB{'' if made else ', are there'}")
 
 
 def header_of(network: S2LD, config: CN) -> Header:
@@ -115,7 +114,7 @@ def make_pairs(network: S2LD, config: CN, device: torch.device, first: int) -> I
     name = config.TRAIN.PRECISION
     precision = resolve_precision("auto", device) if name == AUTO else "bf16" if name.startswith("bf16") else "fp32"
     loader = pair_loader(build_mixture(config), config, sampler=range(first, pairs), batch_size=1)
-    for batch in tqdm(loader, desc="candidates", unit="pair", initial=first, total=pairs):
+    for batch in Progress(loader, desc="candidates", unit="pair", initial=first, total=pairs):
         yield _candidates_of(fast, batch.to(device), config, precision)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
-from tqdm import tqdm
 
 from s2ld.data.images.reading import UInt8Image
+from s2ld.log import Progress
 from s2ld.training.loop.checkpoints import ends_step
 from s2ld.types import PairBatch, Prediction
 from s2ld.viz.matches import draw_matches
@@ -84,6 +84,7 @@ class StopOnSignal(Callback):
         if number == signal.SIGINT:
             self._give_back(signal.SIGINT)
             again = "; once more stops at once"
+        # not by the logger: the signal may have interrupted it
         print(f"\n{self._asked.name}: stopping after this step{again}", file=sys.stderr)
 
     def _give_back(self, number: signal.Signals) -> None:
@@ -144,14 +145,17 @@ class Throughput(Callback):
 
 
 class StepProgressBar(TQDMProgressBar):
-    """Lightning's bar, counting to the last step: the loader itself is endless.
+    """Lightning's bar, counting to the last step: the loader itself is endless. Lines where there is no terminal."""
 
-    Args:
-        every: optimiser steps between two refreshes where the output is no terminal but a file.
-    """
+    def init_train_tqdm(self) -> Progress:  # type: ignore[override]
+        """Return the bar of the training."""
+        return Progress(desc=self.train_description, unit="step", disable=self.is_disabled, smoothing=0)
 
-    def __init__(self, every: int) -> None:
-        super().__init__(refresh_rate=1 if sys.stdout.isatty() else every)
+    def init_validation_tqdm(self) -> Progress:  # type: ignore[override]
+        """Return the bar of a validation, which goes when that has ended."""
+        beside = self.trainer.state.fn != "validate"
+        options = {"position": int(beside), "leave": not beside}
+        return Progress(desc=self.validation_description, unit="pair", disable=self.is_disabled, **options)
 
     @property
     def total_train_batches(self) -> int:
@@ -166,7 +170,7 @@ class StepProgressBar(TQDMProgressBar):
     def on_exception(self, *_: Any) -> None:
         """Close the bars, or they would be drawn again beside whatever this program prints from then on."""
         for value in vars(self).values():
-            if isinstance(value, tqdm):
+            if isinstance(value, Progress):
                 value.close()
 
 

@@ -1,4 +1,8 @@
-"""Exponential moving average of the weights: what is validated, exported and shipped."""
+"""Exponential moving average of the weights: what is validated, exported and shipped.
+
+By hand, since the decay of Lightning's `EMAWeightAveraging` is constant from the first step, so that short runs would
+average in their random beginning, and since it swaps the weights of the network at each validation.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any, cast
@@ -10,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -18,6 +16,7 @@ from torch.optim import Optimizer
 from s2ld.config import CN, config_to_text
 from s2ld.errors import S2LDError
 from s2ld.evaluation.estimators import ESTIMATORS, build_homography_estimator
+from s2ld.log import logger
 from s2ld.models.checkpoint import CONFIG_KEY
 from s2ld.models.fast.recomputing import save_memory
 from s2ld.models.network import S2LD
@@ -32,8 +31,6 @@ from s2ld.training.losses.teacher import build_teacher_head, teacher_losses
 from s2ld.training.losses.total import detector_losses, matching_losses, with_teacher
 from s2ld.training.validation import COLUMNS, NOTHING, detector_row, matcher_row, summarise, weighted_score
 from s2ld.types import CoarseMatches, EncodedPair, Features, FineMatches, LossTerms, PairBatch, Prediction, Targets
-
-_LOG = logging.getLogger("pytorch_lightning.s2ld")  # whose notes the user sees
 
 RIGHT_PX = 8.0  # resized px: a predicted match farther than a cell from the truth is wrong, in the training's log
 
@@ -244,7 +241,7 @@ class S2LDModule(pl.LightningModule):
                 f"step {self.global_step}: {why}, and so for {self._skipped_in_a_row} step(s) in a row; go on from the "
                 "last checkpoint with a lower TRAIN.CANONICAL_LR or TRAIN.GRAD_CLIP, or with TRAIN.PRECISION 32-true"
             )
-        _LOG.warning("step %d is skipped: %s", self.global_step, why)
+        logger.warning("step {} is skipped: {}", self.global_step, why)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the average follow; after a skipped step take back what it did to the statistics."""
@@ -315,7 +312,7 @@ class S2LDModule(pl.LightningModule):
             self.log_dict({f"val_{name}/{key}": value for key, value in metrics.items()}, rank_zero_only=False)
         weights: list[float] = self.trainer.datamodule.val_weights  # type: ignore[attr-defined]
         self.log("val/score", weighted_score(scores, weights), prog_bar=True)
-        rank_zero_info(f"step {self.global_step}: {'; '.join(lines)}")
+        logger.info(f"step {self.global_step}: {'; '.join(lines)}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the config and the number of skipped steps into the checkpoint."""

@@ -66,5 +66,6 @@ def end_with(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _end(which: str) -> None:
+    # not by the logger, which the main thread may hold for ever
     print(f"s2ld train: {LOST}{which}", file=sys.stderr, flush=True)
     os._exit(LOST_PROCESS)

@@ -13,9 +13,9 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
-from pytorch_lightning.utilities import rank_zero_info
 
 from s2ld.errors import S2LDError
+from s2ld.log import logger
 from s2ld.training.loop.peers import FIRST, LOST, watch_started
 
 TIMEOUT = timedelta(minutes=10)
@@ -38,7 +38,7 @@ def device_count(devices: str, accelerator: str) -> int:
             "--accelerator gpu: this machine or this PyTorch has no CUDA GPU; use --accelerator cpu or auto"
         )
     if not uses_cuda(accelerator) and accelerator == "auto":
-        rank_zero_info("no CUDA GPU here: training on the CPU")
+        logger.info("no CUDA GPU here: training on the CPU")
     if devices == "auto":
         return torch.cuda.device_count() if uses_cuda(accelerator) else 1
     if not devices.isdecimal() or int(devices) < 1:

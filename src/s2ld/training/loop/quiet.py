@@ -7,16 +7,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from s2ld.log import hushed
+
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Drop Lightning's notes and all warnings inside the block."""
-    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """Drop Lightning's notes, those of our own training and all warnings inside the block."""
+    notes = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    level = notes.level
+    notes.setLevel(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with hushed("s2ld.training"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        notes.setLevel(level)

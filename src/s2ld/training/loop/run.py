@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import Strategy
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from s2ld.config import CN, value_of
 from s2ld.data.datamodule import PairDataModule
@@ -21,6 +21,7 @@ from s2ld.data.scene_geometry import odd_scenes
 from s2ld.errors import LOST_PROCESS, TERMINATED, S2LDError, Stopped, as_one_line
 from s2ld.files import make_folder
 from s2ld.locks import sole_writer
+from s2ld.log import keep, logger, set_rank
 from s2ld.models.checkpoint import load_fitting, load_strict, read_weights, save_weights
 from s2ld.training.consensus.held_out import HeldOutCandidates
 from s2ld.training.consensus.making import candidate_data
@@ -90,17 +91,20 @@ def train(config: CN, output: Path, checkpoint: Path | None, options: RunOptions
     module = S2LDModule(config, scale)
     initialise(module, config)
     trainer = build_trainer(config, scale, output, options, devices)
+    set_rank(trainer.global_rank)
     if candidates is not None:
         trainer.callbacks.append(HeldOutCandidates(candidates))  # type: ignore[attr-defined]
     _, precision = run_precision(config.TRAIN.PRECISION, options.accelerator)
     where = f"{world} process(es) on {trainer.accelerator.__class__.__name__}"
-    rank_zero_info(f"{scale}; {where}; {precision}; to {output}")
+    logger.info(f"{scale}; {where}; {precision}; to {output}")
     if checkpoint is not None:
         check_resumable(checkpoint, module)
         check_restorable(checkpoint, module, trainer, data)
         _say_place(place, scale)
     writes = trainer.is_global_zero and not options.fast_dev_run
     with sole_writer(output) if writes else nullcontext():
+        if not options.fast_dev_run:
+            keep(output)
         _fit(trainer, module, data, checkpoint)
         return _finish(trainer, module, output)
 
@@ -152,7 +156,7 @@ def _epoch_pairs(data: PairDataModule) -> int | None:
 @rank_zero_only
 def _say_conventions(config: CN) -> None:
     for line in odd_scenes(config.DATA):
-        rank_zero_info(f"warning: {line}")
+        logger.warning("{}", line)
 
 
 def _say_place(place: Place, scale: RunScale) -> None:
@@ -161,7 +165,7 @@ def _say_place(place: Place, scale: RunScale) -> None:
         line += (
             f", not all in batches of {scale.batch}: the order goes on after as many pairs, at the rate of this batch"
         )
-    rank_zero_info(line)
+    logger.info(line)
 
 
 def initialise(module: S2LDModule, config: CN) -> None:
@@ -177,7 +181,7 @@ def initialise(module: S2LDModule, config: CN) -> None:
         load_strict(module.matcher, read_weights(whole).state, whole)
     elif whole:
         anew = load_fitting(module.matcher, read_weights(whole).state, whole)
-        rank_zero_info(f"{whole}: start anew: {', '.join(anew) or 'nothing'}")
+        logger.info(f"{whole}: start anew: {', '.join(anew) or 'nothing'}")
     for name in DETECTOR_MODULES if detector else ():
         state = read_weights(detector).state
         part = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
@@ -225,7 +229,7 @@ def _callbacks(config: CN, output: Path, options: RunOptions) -> list[pl.Callbac
     """Return the callbacks of a run with a TRAIN node."""
     callbacks: list[pl.Callback] = [
         StopOnSignal(),
-        StepProgressBar(config.LOG_EVERY),
+        StepProgressBar(),
         SkippedPairs(),
         Throughput(config.LOG_EVERY),
         MatchFigures(config.FIGURES),

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
-from tqdm import tqdm
 
+from s2ld.log import logger
 from s2ld.types import PairBatch
 
 COUNT = "train/skipped_pairs"
 
 
 class SkippedPairs(Callback):
-    """Prints the first pair that is skipped for each bad file, and logs ``train/skipped_pairs``.
+    """Warns of the first pair that is skipped for each bad file, and logs ``train/skipped_pairs``.
 
     That is the number of all processes since the run's beginning, before a resume too. The processes add up after every
     batch, whether or not they skipped a pair, so that none waits for another.
@@ -33,7 +31,7 @@ class SkippedPairs(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, batch_idx: int
     ) -> None:
         """Count the batch's skipped pairs and name them."""
-        self._name(batch.skipped, trainer)
+        self._name(batch.skipped)
         count = torch.tensor(float(len(batch.skipped)), device=pl_module.device)
         self.total += int(cast("Tensor", trainer.strategy.reduce(count, reduce_op="sum")))
         pl_module.log(COUNT, float(self.total), batch_size=batch.size)
@@ -42,12 +40,12 @@ class SkippedPairs(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: PairBatch, *_: Any
     ) -> None:
         """Name the pairs that are not measured; the validation itself counts them."""
-        self._name(batch.skipped, trainer)
+        self._name(batch.skipped)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say how many there were."""
         if self.total:
-            rank_zero_info(
+            logger.info(
                 f"{self.total} pairs could not be read and were skipped; s2ld check-data DATA_CONFIG lists them"
             )
 
@@ -59,11 +57,10 @@ class SkippedPairs(Callback):
         """Go on counting."""
         self.total = int(state_dict["total"])
 
-    def _name(self, lines: Sequence[str], trainer: pl.Trainer) -> None:
-        """Print each line whose file is a new one; a line begins with its file."""
+    def _name(self, lines: Sequence[str]) -> None:
+        """Warn by each line whose file is a new one; a line begins with its file."""
         for line in lines:
             file = line.partition(": ")[0]
             if file not in self._files:
                 self._files.add(file)
-                process = f"process {trainer.global_rank}: " if trainer.world_size > 1 else ""
-                tqdm.write(f"{process}skipped: {line}", file=sys.stderr)
+                logger.warning("skipped {}", line)
