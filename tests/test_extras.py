@@ -19,7 +19,12 @@ from s2ld.models.checkpoint import save_weights
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODULES = {"pillow": "PIL", "scikit-image": "skimage", "pytorch-lightning": "pytorch_lightning"}
+MODULES = {
+    "pillow": "PIL",
+    "scikit-image": "skimage",
+    "pytorch-lightning": "pytorch_lightning",
+    "huggingface-hub": "huggingface_hub",
+}
 """Of distributions that have another name."""
 REFUSE = """
 import json, sys

@@ -13,6 +13,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "sfm": ("pycolmap", "h5py", "matplotlib"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "demo": ("matplotlib", "poselib", "skimage"),
+    "hub": ("huggingface_hub",),
 }
 """Modules of each extra of pyproject.toml."""
 

@@ -51,8 +51,9 @@ def build_parser() -> Parser:
         "--size 640 480 --output s2ld-lite.onnx",
     )
     parser.add_argument(
-        "--weight", default=DEFAULT, metavar="W", help=f"{' | '.join(available())} or a file (default: %(default)s)"
-    )
+        "--weight", default=DEFAULT, metavar="W",
+        help=f"{' | '.join(available())}, a file, or hf://user/name@REVISION (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--size", nargs=2, type=int, default=SIZE, metavar=("W", "H"),
         help="width and height of both images, px, multiples of 8; with --dynamic of the check (default: 640 480)",

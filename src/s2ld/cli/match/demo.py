@@ -46,8 +46,9 @@ def build_parser() -> Parser:
     parser.add_argument("--image-dir1", type=Path, metavar="DIR", help="folder of second images, paired by file name")
     parser.add_argument("--pairs", type=Path, metavar="LIST", help="text file, two image paths a line")
     parser.add_argument(
-        "--weight", default=DEFAULT, metavar="W", help=f"{' | '.join(available())} or a file (default: %(default)s)"
-    )
+        "--weight", default=DEFAULT, metavar="W",
+        help=f"{' | '.join(available())}, a file, or hf://user/name@REVISION (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--resize", nargs="+", type=int, metavar="PX",
         help="one number: longer side; two: width and height; -1: keep the size (default: 640)",

@@ -51,8 +51,9 @@ def add_matching_options(parser: argparse.ArgumentParser) -> None:
         help="partners of a photograph, for sequential and retrieval (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--weight", default=DEFAULT, metavar="W", help=f"{' | '.join(SHIPPED)} or a file (default: %(default)s)"
-    )
+        "--weight", default=DEFAULT, metavar="W",
+        help=f"{' | '.join(SHIPPED)}, a file, or hf://user/name@REVISION (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--resize", type=int, default=800, metavar="PX", help="longer side, -1: keep the size (default: %(default)s)"
     )
