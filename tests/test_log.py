@@ -111,7 +111,7 @@ def test_progress_of_a_batch_job_is_lines(capsys: pytest.CaptureFixture[str], mo
         assert list(bar) == [0, 1]
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("predict: 2/2 pair, 00:00 so far, 00:00 left, ")
-    assert all(line.startswith("predict: ") and "\r" not in line for line in lines)
+    assert all(line.startswith(("look: ", "predict: ")) and "\r" not in line for line in lines)
 
 
 def test_short_work_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
