@@ -76,6 +76,10 @@ class Progress(tqdm):  # type: ignore[type-arg]
         elif time.monotonic() - self._told >= EVERY:
             self._tell()
 
+    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
+        """Name the work anew."""
+        (super().set_description_str if self._as_lines else super().set_description)(desc, refresh)
+
     def close(self) -> None:
         """End the bar; of one that stays (`leave`), say how it ended."""
         tells = self._as_lines and not self.disable and self.leave

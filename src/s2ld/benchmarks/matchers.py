@@ -223,7 +223,7 @@ def write_json(path: Path, rows: Sequence[MatcherRow], protocol: EvaluationProto
     Raises:
         S2LDError: the file cannot be written.
     """
-    content = {"protocol": asdict(protocol), "machine": machine, "matchers": [_flat(row, rows) for row in rows]}
+    content = {"protocol": asdict(protocol), "machine": machine, "matchers": flat_rows(rows)}
     with whole_file(path) as part:
         part.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -234,7 +234,7 @@ def write_csv(path: Path, rows: Sequence[MatcherRow]) -> None:
     Raises:
         S2LDError: the file cannot be written.
     """
-    flat = [_flat(row, rows) for row in rows]
+    flat = flat_rows(rows)
     columns = list(dict.fromkeys(key for line in flat for key in line))
     with whole_file(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -242,6 +242,15 @@ def write_csv(path: Path, rows: Sequence[MatcherRow]) -> None:
         writer.writerows(flat)
 
 
-def _flat(row: MatcherRow, rows: Sequence[MatcherRow]) -> dict[str, str | float | None]:
-    numbers = {name: value if math.isfinite(value) else None for name, value in row.numbers.items()}
-    return {"matcher": row.name, **numbers, "seconds": row.seconds, "time_ratio": relative_times(rows)[row.name]}
+def flat_rows(rows: Sequence[MatcherRow]) -> list[dict[str, str | float | None]]:
+    """Return each matcher's name, numbers, ``seconds`` and ``time_ratio``; None for what could not be measured."""
+    ratios = relative_times(rows)
+    return [
+        {
+            "matcher": row.name,
+            **{name: value if math.isfinite(value) else None for name, value in row.numbers.items()},
+            "seconds": row.seconds,
+            "time_ratio": ratios[row.name],
+        }
+        for row in rows
+    ]

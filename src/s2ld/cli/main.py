@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Command] = {
     "export weights": Command("export.weights", "write the averaged weights of a checkpoint, in float16"),
     "benchmark speed": Command("benchmarks.speed", "time and memory of our networks, in sections"),
     "benchmark matchers": Command("benchmarks.matchers", "accuracy and time of our matcher beside others"),
+    "benchmark ladder": Command("benchmarks.ladder", "the same on every validation set: the model card's tables"),
     "benchmark sfm": Command("benchmarks.sfm", "SIFT and our matches by the same mapper"),
     "benchmark depth": Command("benchmarks.depth", "our depth maps beside those that a scene has"),
     "benchmark data": Command("benchmarks.data", "training data's speed beside the trainer's"),

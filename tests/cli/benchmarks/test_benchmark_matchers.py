@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 import torch
 
 from s2ld.benchmarks import matchers as benchmark
-from s2ld.cli.benchmarks.matchers import OTHERS, build_parser, main, script
+from s2ld.cli.benchmarks.matchers import OTHERS, main, script
 from s2ld.cli.match.options import MATCHERS
 from s2ld.config import build_config
 from s2ld.evaluation.matchers import by_name as build_matcher
@@ -114,24 +112,3 @@ def test_bad_input_is_one_line_and_status_2(command: list[str], capsys: pytest.C
         assert len(error) == 1
         assert error[0].startswith("s2ld benchmark matchers: ")
         assert said in error[0]
-
-
-def test_weights_stand_side_by_side_on_every_validation_set(tmp_path: Path) -> None:
-    program, notes = tmp_path / "python", tmp_path / "notes.txt"
-    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" -- >> "{notes}"\n')
-    program.chmod(0o755)
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    given = ["a", "b.safetensors", "--", "--limit", "3", "EVAL.BOOTSTRAP", "0"]
-    command = ["bash", str(CONFIGS.parent / "scripts/test/side_by_side.sh"), *given]
-    subprocess.run(command, env={**os.environ, "PATH": path}, check=True, stdout=subprocess.DEVNULL)
-    runs = [run.splitlines() for run in notes.read_text().split("--\n")[:-1]]
-    sources = []
-    for *name, words in [(*run[:4], run[4:]) for run in runs]:
-        args = build_parser().parse_intermixed_args(words)
-        config = build_config([CONFIGS.parent / args.data_config], args.overrides)
-        sources.append(config.DATA.TEST_SOURCE)
-        assert name == ["-m", "s2ld", "benchmark", "matchers"]
-        assert (args.weight, args.others, args.limit) == (["a", "b.safetensors"], "", 3)
-        assert config.EVAL.BOOTSTRAP == 0
-    assert sources == ["posed_pairs", "homography", "synthetic", "megadepth"]
-    assert len({build_parser().parse_intermixed_args(run[4:]).output for run in runs}) == 4

@@ -128,7 +128,7 @@ def test_missing_records_are_an_error_or_pairs_without_a_match(tmp_path: Path, t
         match_into_cache(strict, Two(), cache, header(strict), CPU)
     lenient = open_recorded("npz", path, "resized", "none", "edge")
     assert match_into_cache(lenient, Two(), cache, header(lenient), CPU)
-    assert [line.partition(" pairs")[0] for line in told] == ["WARNING: no record of 1 of 2"]
+    assert [line.partition(" pairs")[0] for line in told] == ["WARNING: superglue: no record of 1 of 2"]
     assert [len(prediction.points0) for prediction in read_cache(cache)] == [2, 0]
     with pytest.raises(S2LDError, match="no record of 1 of 2"):  # not what the lenient one has left
         match_into_cache(strict, Two(), cache, header(strict), CPU)

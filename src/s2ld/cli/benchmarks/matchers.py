@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,15 @@ def build_parser() -> Parser:
         former={"--dump": "--output"},
     )
     parser.add_argument("data_config", type=Path, metavar="DATA_CONFIG", help="file, or name: posed_pairs")
+    add_options(parser)
+    parser.add_argument("--output", type=Path, metavar="DIR", help="for caches (default: dump/matchers_DATA_CONFIG)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write protocol and numbers")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each matcher")
+    return parser
+
+
+def add_options(parser: Parser) -> None:
+    """Add what chooses matchers and how they are measured."""
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY VALUE", help="config overrides; those of MODEL go over the weights' own"
     )
@@ -56,14 +66,10 @@ def build_parser() -> Parser:
         help="of our network; give it again for more rows (default: fp32)",
     )
     add_matcher_options(parser, several=True)
-    parser.add_argument("--output", type=Path, metavar="DIR", help="for caches (default: dump/matchers_DATA_CONFIG)")
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--limit", type=int, metavar="N", help="only N pairs, evenly spread")
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="timed runs (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write protocol and numbers")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each matcher")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
@@ -73,21 +79,49 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
         S2LDError: bad arguments, config, weights or data; a matcher that was asked for is not installed.
     """
     args = build_parser().parse_intermixed_args(argv)
+    config = build_config([args.data_config], args.overrides)
+    matchers, device, machine = build_matchers(args, config)
+    from s2ld.benchmarks.matchers import measure, to_table, write_csv, write_json
+    from s2ld.files import make_folder
+    from s2ld.locks import sole_writer
+
+    folder = args.output or Path("dump") / f"matchers_{args.data_config.stem}"
+    make_folder(folder)
+    with sole_writer(folder):
+        rows, protocol = measure(matchers, partial(source_of, limit=args.limit), config, folder, device, args.rounds)
+    lines = [*protocol.lines(), times_line(args.rounds, machine)]
+    print("\n".join(f"  {line}" for line in lines), to_table(rows), sep="\n\n")
+    if args.json is not None:
+        write_json(args.json, rows, protocol, machine)
+    if args.csv is not None:
+        write_csv(args.csv, rows)
+    return rows
+
+
+def times_line(rounds: int, machine: str) -> str:
+    """Return what the times of a table depend on."""
+    return f"time: median of {rounds} interleaved runs, from grey images in memory to points; {machine}"
+
+
+def build_matchers(
+    args: argparse.Namespace, config: CN
+) -> tuple[list[PairMatcher | RecordedMatches], torch.device, str]:
+    """Return the matchers that were asked for, their device, and a line that describes the machine.
+
+    Raises:
+        S2LDError: bad arguments or weights; a matcher that was asked for is not installed.
+    """
     for name in ("threads", "limit", "rounds"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise S2LDError(f"--{name} must be at least 1, not {getattr(args, name)}")
-    config = build_config([args.data_config], args.overrides)
     wanted = [name for name in args.others.split(",") if name] if args.others is not None else None
     unknown = [name for name in wanted or () if name not in OTHERS]
     if unknown:
         raise S2LDError(f"--others: there is no matcher {unknown[0]!r}; use some of {','.join(OTHERS)}")
     weights = {name: resolve(name) for name in args.weight or [DEFAULT]}
     need("eval")
-    from s2ld.benchmarks.matchers import measure, to_table, write_csv, write_json
     from s2ld.devices import choose_device
     from s2ld.evaluation.matchers.interface import NetworkMatcher
-    from s2ld.files import make_folder
-    from s2ld.locks import sole_writer
 
     device = choose_device(args.device)
     machine = describe_machine(device, set_threads(args.threads))
@@ -100,17 +134,7 @@ def main(argv: Sequence[str] | None = None) -> list[MatcherRow]:
     ]
     matchers += _others(wanted, device)
     matchers += [build_from(text, args, config, device) for text in args.matcher or ()]
-    folder = args.output or Path("dump") / f"matchers_{args.data_config.stem}"
-    make_folder(folder)
-    with sole_writer(folder):
-        rows, protocol = measure(matchers, partial(_source, limit=args.limit), config, folder, device, args.rounds)
-    times = f"time: median of {args.rounds} interleaved runs, from grey images in memory to points; {machine}"
-    print("\n".join(f"  {line}" for line in [*protocol.lines(), times]), to_table(rows), sep="\n\n")
-    if args.json is not None:
-        write_json(args.json, rows, protocol, machine)
-    if args.csv is not None:
-        write_csv(args.csv, rows)
-    return rows
+    return matchers, device, machine
 
 
 def script(argv: Sequence[str] | None = None) -> int:
@@ -164,7 +188,8 @@ def _others(wanted: Sequence[str] | None, device: torch.device) -> list[PairMatc
     return matchers
 
 
-def _source(config: CN, limit: int | None) -> PairSource:
+def source_of(config: CN, limit: int | None) -> PairSource:
+    """Return the pairs of DATA.TEST_SOURCE, of which at most `limit`."""
     from s2ld.data.sources.by_name import build_source
     from s2ld.data.sources.mixture import SubsetPairs
 
