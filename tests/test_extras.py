@@ -24,6 +24,7 @@ MODULES = {
     "scikit-image": "skimage",
     "pytorch-lightning": "pytorch_lightning",
     "huggingface-hub": "huggingface_hub",
+    "python-multipart": "python_multipart",
 }
 """Of distributions that have another name."""
 REFUSE = """

@@ -13,7 +13,7 @@ FLOORS = (
     ("compat", "matcher", "matcher_options", "pair_matching", "turns", "viz"),
     ("evaluation",),
     ("sfm", "training"),
-    ("benchmarks",),
+    ("benchmarks", "web"),
     ("cli",),
     ("__main__",),
 )

@@ -366,8 +366,12 @@ class Matches:
     def top(self, k: int) -> Matches:
         """Return the `k` most confident matches, in their order, the first ones of equals; all keypoints stay."""
         rows = np.sort(np.argsort(-self.confidence, kind="stable")[:k])
+        return replace(self, **{name: value[rows] for name, value in self.arrays().items()})
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """Return those of `PER_MATCH` that are there: what an .npz of matches holds."""
         values = {name: getattr(self, name) for name in PER_MATCH}
-        return replace(self, **{name: value[rows] for name, value in values.items() if value is not None})
+        return {name: value for name, value in values.items() if value is not None}
 
     def estimate(
         self, kind: Kind, threshold: float = 2.0, K0: FloatArray | None = None, K1: FloatArray | None = None

@@ -52,6 +52,10 @@ class TwoView:
     pose: Pose | None = None
     """Of the second camera against the first, with the essential matrix."""
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what an .npz of matches holds of a model: `inliers`, and the matrix, NaN for none, under its kind."""
+        return {"inliers": self.inliers, self.kind: np.full((3, 3), np.nan) if self.matrix is None else self.matrix}
+
     def __repr__(self) -> str:
         found = "none found" if self.matrix is None else f"{int(self.inliers.sum())} of {len(self.inliers)} inliers"
         return f"TwoView({self.kind}, {found})"

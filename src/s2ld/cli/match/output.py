@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from s2ld.files import whole_file
 from s2ld.geometry.two_view import TwoView
-from s2ld.types import PER_MATCH, Matches
+from s2ld.types import Matches
 
 
 def write_matches(stem: Path, matches: Matches, model: TwoView | None) -> None:
@@ -31,12 +31,11 @@ def write_matches(stem: Path, matches: Matches, model: TwoView | None) -> None:
         "score": matches.score,
     }
     formats = ["%.3f"] * 4 + ["%.5f"] * 2
-    arrays: dict[str, Any] = {name: value for name in PER_MATCH if (value := getattr(matches, name)) is not None}
+    arrays: dict[str, Any] = {**matches.arrays()}
     if model is not None:
         columns["inlier"] = model.inliers
         formats.append("%d")
-        arrays["inliers"] = model.inliers
-        arrays[model.kind] = np.full((3, 3), np.nan) if model.matrix is None else model.matrix
+        arrays |= model.arrays()
     table = np.stack(list(columns.values()), 1) if len(matches) else np.zeros((0, len(columns)))
     npz, csv = (stem.parent / f"{stem.name}{suffix}" for suffix in (".npz", ".csv"))
     with whole_file(npz) as part, part.open("wb") as file:

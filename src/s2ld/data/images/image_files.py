@@ -48,13 +48,17 @@ def read_pixels(path: str | Path, grey: bool = False, upright: bool = True) -> N
     Raises:
         S2LDError: the file is missing, no picture, damaged, or too large to decode.
     """
-    data = read_file(path, "image", "check the path")
-    header = check_header(data, path)
+    return decode_pixels(read_file(path, "image", "check the path"), path, grey, upright)
+
+
+def decode_pixels(data: bytes, name: str | Path, grey: bool = False, upright: bool = True) -> NDArray[Any]:
+    """Return the pixels of a picture whose file is in memory, and `name` for errors, as `read_pixels` does."""
+    header = check_header(data, name)
     pixels = _by_opencv(data, grey, upright, header)
     if pixels is None:
         pixels = _by_pillow(data, upright)
     if pixels is None:
-        raise S2LDError(f"{printable(path)}: {_no_picture(data)}")
+        raise S2LDError(f"{printable(name)}: {_no_picture(data)}")
     return pixels
 
 

@@ -58,16 +58,22 @@ def load_motorcycle() -> StereoPair:
     Raises:
         S2LDError: scikit-image is not installed.
     """
+    paths = motorcycle_files()
+    left, right = (read_image(path) for path in paths)
+    with np.load(paths[0].with_name("motorcycle_disp.npz")) as file:
+        disparity = file["arr_0"]
+    return StereoPair(left, right, disparity, _intrinsics(*CENTRE0), _intrinsics(*CENTRE1))
+
+
+def motorcycle_files() -> tuple[Path, Path]:
+    """Return the files of the two photographs; raises as `load_motorcycle`."""
     try:
         import skimage.data
     except ImportError as error:
         line = f"the built-in stereo pair comes with scikit-image, which is missing: {install('demo')}"
         raise S2LDError(line) from error
     folder = Path(skimage.data.__file__).parent  # its own reader loads SciPy first
-    left, right = (read_image(folder / f"motorcycle_{side}.png") for side in ("left", "right"))
-    with np.load(folder / "motorcycle_disp.npz") as file:
-        disparity = file["arr_0"]
-    return StereoPair(left, right, disparity, _intrinsics(*CENTRE0), _intrinsics(*CENTRE1))
+    return folder / "motorcycle_left.png", folder / "motorcycle_right.png"
 
 
 def _intrinsics(x: float, y: float) -> FloatArray:

@@ -59,6 +59,12 @@ def write_image(image: UInt8Image, path: str | Path, quality: int = 95) -> None:
         part.write_bytes(data.tobytes())
 
 
+def jpeg_bytes(image: UInt8Image, quality: int = 95) -> bytes:
+    """Return (H, W) grey or (H, W, 3) RGB as a JPEG file of a quality up to 100."""
+    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
 def find_image(folder: Path, stem: str) -> Path:
     """Return the image of `folder` whose name without suffix is `stem`, the first of `SUFFIXES` that is there.
 
