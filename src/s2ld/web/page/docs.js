@@ -10,6 +10,11 @@ function make(tag, ...children) {
   return element;
 }
 
+/** A paragraph; what stands between backticks is code. */
+function paragraph(text) {
+  return make("p", ...text.split("`").map((part, at) => (at % 2 ? make("code", part) : part)));
+}
+
 function resolved(schema) {
   return schema.$ref ? api.components.schemas[schema.$ref.split("/").pop()] : schema;
 }
@@ -49,14 +54,14 @@ function curl(path, type, schema) {
   return ["curl", ...required.map((name, at) => `-F ${name}=@${"ab"[at]}.jpg`), `${location.origin}${path}`].join(" ");
 }
 
-main.append(make("p", api.info.description));
+main.append(paragraph(api.info.description));
 for (const [path, { post }] of Object.entries(api.paths)) {
   const [[type, { schema }]] = Object.entries(post.requestBody.content);
-  main.append(make("h2", make("code", "POST"), ` ${path}: ${post.summary}`), make("p", post.description));
+  main.append(make("h2", make("code", "POST"), ` ${path}: ${post.summary}`), paragraph(post.description));
   main.append(make("pre", make("code", curl(path, type, schema))), make("p", `Takes ${type}:`), table(schema));
   const gives = Object.entries(post.responses["200"].content).map(([name, { schema: given }]) => `${name} (${typeOf(given)})`);
   main.append(make("p", `Gives ${gives.join(", or ")}.`));
 }
 for (const [name, schema] of Object.entries(api.components.schemas)) {
-  main.append(make("h2", name), make("p", schema.description ?? ""), table(schema));
+  main.append(make("h2", name), paragraph(schema.description ?? ""), table(schema));
 }

@@ -66,7 +66,7 @@ export function drawPhoto(context, picture, place, opacity = 1) {
 }
 
 /** Draw points [[x, y], ...] of the canvas. */
-export function drawPoints(context, points, colours, radius = 2.2) {
+export function drawPoints(context, points, colours, radius) {
   context.globalAlpha = 0.95;
   points.forEach(([x, y], at) => {
     context.fillStyle = colours[at];

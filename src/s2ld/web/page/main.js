@@ -36,6 +36,8 @@ async function take(side, file) {
     if (file instanceof Error) throw file;
     const photo = await photos.read(file, told.limits);
     state.photos[side] = photo;
+    document.querySelector("main").classList.remove("empty");
+    element("example").hidden = true;
     photos.show(boxes[side], photo);
     Object.assign(state, { result: null, found: null, overlay: null });
     state.keypoints[side] = null;

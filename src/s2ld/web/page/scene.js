@@ -95,8 +95,9 @@ function drawMatches(context, state, settings, places) {
   const all = shown(state, settings);
   drawLines(context, ...ends(evenly(all, settings.lines)));
   const [starts, stops, colours] = ends(all);
-  drawPoints(context, starts, colours);
-  drawPoints(context, stops, colours);
+  const radius = Math.min(2.4, Math.max(1.4, 50 / Math.sqrt(all.length))); // many points must not hide the scene
+  drawPoints(context, starts, colours, radius);
+  drawPoints(context, stops, colours, radius);
 }
 
 function drawKeypoints(context, state, settings, places) {
