@@ -58,8 +58,8 @@ class StandIn:
 
 
 def photo(width: int = 96, height: int = 64, seed: int = 0, kind: str = ".png") -> bytes:
-    """Return a file of coarse colour noise."""
-    small = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    """Return a file of coarse noise in faint colours."""
+    small = np.random.default_rng(seed).integers(60, 180, (height // 8, width // 8, 3), np.uint8)
     return cv2.imencode(kind, cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC))[1].tobytes()
 
 

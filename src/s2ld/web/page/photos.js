@@ -94,6 +94,6 @@ async function takePicture(side, input, take) {
     end();
     take(side, new File([await canvas.convertToBlob({ type: "image/jpeg", quality: 0.95 })], `camera ${side + 1}.jpg`));
   };
+  await video.play(); // before this it has no size
   dialog.showModal();
-  await video.play();
 }
