@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from s2ld.data.images.decoders import quiet_decoders
-from s2ld.data.images.image_files import check_size, open_header
+from s2ld.data.images.image_files import PHOTO_SUFFIXES, check_size
 from s2ld.data.images.reading import UInt8Image
 from s2ld.errors import S2LDError
 from s2ld.files import printable
@@ -49,13 +49,14 @@ class Video:
     """
 
     def __init__(self, source: str | Path | int) -> None:
-        self.camera = isinstance(source, int) or (str(source).isdecimal() and not Path(source).exists())
-        self.name = f"camera {int(source)}" if self.camera else printable(source)
+        text = str(source)
+        self.camera = isinstance(source, int) or (text.isdecimal() and not Path(text).exists())
+        self.name = f"camera {text}" if self.camera else printable(text)
         """For messages."""
         if not self.camera:
-            _check_file(Path(source), self.name)
+            _check_file(Path(text), self.name)
         with quiet_decoders():
-            capture = cv2.VideoCapture(int(source)) if self.camera else cv2.VideoCapture(str(source), cv2.CAP_FFMPEG)
+            capture = cv2.VideoCapture(int(text)) if self.camera else cv2.VideoCapture(text, cv2.CAP_FFMPEG)
         self._capture = capture
         if not capture.isOpened():
             raise S2LDError(
@@ -79,10 +80,10 @@ class Video:
         self._capture.release()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Give the frames, once. A file that ends before its declared end is told.
+        """Give the frames, once; those of a file have the size of the first. One that breaks off is told.
 
         Raises:
-            S2LDError: there is no frame, or one is of another size than those before it.
+            S2LDError: there is no frame, or a camera changes their size.
         """
         number, size, start = 0, (0, 0), time.monotonic()
         before = -math.inf
@@ -94,7 +95,7 @@ class Video:
             if now != size:
                 raise S2LDError(
                     f"{self.name}: frame {number} has {now[0]} x {now[1]} px, those before it {size[0]} x {size[1]}; "
-                    "write it anew in one size"
+                    "start again"
                 )
             seconds = time.monotonic() - start if self.camera else self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             if not (math.isfinite(seconds) and seconds > before):  # a container without times
@@ -123,10 +124,5 @@ def _check_file(path: Path, name: str) -> None:
     """Refuse what OpenCV would take for a video of one frame, or say nothing of."""
     if not path.is_file():
         raise S2LDError(f"{name}: no such video; check the path, or give the number of a camera")
-    try:
-        with open_header(path) as picture:
-            moves = getattr(picture, "n_frames", 1) > 1
-    except Exception:  # no picture, as it should be: whatever the bytes may lead Pillow into
-        return
-    if not moves:
+    if path.suffix.lower() in PHOTO_SUFFIXES:
         raise S2LDError(f"{name}: a picture, not a video; s2ld match takes pictures")

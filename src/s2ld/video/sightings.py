@@ -96,8 +96,10 @@ def find_first_frame(frames: Iterable[Frame], matcher: Matcher, finding: Finding
                 last = last or before
                 yield step
                 continue
-            last, chain = view, step.homography @ chain
-            chain = chain / np.linalg.norm(chain)
+            if last is not None:  # else it is the first frame beside itself
+                chain = step.homography @ chain
+                chain = chain / np.linalg.norm(chain)
+            last = view
             yield Sighting(step.frame, chain, step.points)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 from s2ld.types import FloatArray
 
 State = Literal["tracked", "lost"]
-SLOWEST = 1.0
-"""Hz: cutoff frequency of the smoothing for corners that rest, and of their speed."""
+REST = 1.0
+"""Hz: cutoff frequency of the smoothing for corners that rest."""
+SPEED = 2.0
+"""Hz: cutoff frequency of their speed's own smoothing."""
 LEAST_AREA = 0.001
 """Of the frame's area: an outline below it counts as none."""
 
@@ -25,24 +27,27 @@ class Smoothing:
     With x the measured and s the smoothed corners (4, 2) px, v their speed px/s, dt the seconds since the last frame::
 
         a(f) = 1 / (1 + 1 / (2 pi f dt))
-        v <- v + a(SLOWEST) ((x - s) / dt - v)
-        f  = SLOWEST + |v| / (2 pi lag)             |v|: root of the mean square over the corners
+        v <- v + a(SPEED) ((x - s) / dt - v)        (x - s) / dt where there is no v yet
+        f  = REST + |v| / (2 pi lag)                |v|: root of the mean square over the corners
         s <- s + a(f) (x - s)
 
-    Corners at a steady speed |v| lag behind by |v| / (2 pi f), which is less than `lag`. Corners are smoothed, and not
-    the entries of the matrix, because those have no common unit and their size depends on where the origin lies.
+    Corners at a steady speed u fall behind by u / (2 pi f), which is less than `lag`. Corners are smoothed, and not the
+    entries of the matrix, because those have no common unit and their size depends on where the origin lies.
     """
 
     lag: float = 0.5
     """px by which corners may fall behind; 0: no smoothing."""
 
-    def step(self, smoothed: FloatArray, speed: FloatArray, measured: FloatArray, dt: float) -> tuple[FloatArray, ...]:
-        """Return the next smoothed corners and speed, (4, 2) each; `dt` s is positive."""
+    def step(
+        self, smoothed: FloatArray, speed: FloatArray | None, measured: FloatArray, dt: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the next smoothed corners and speed, (4, 2) each; `dt` s is positive, no `speed` is known at first."""
+        now = (measured - smoothed) / dt
+        speed = now if speed is None else speed + _share(SPEED, dt) * (now - speed)
         if self.lag == 0:
             return measured, speed
-        speed = speed + _share(SLOWEST, dt) * ((measured - smoothed) / dt - speed)
         mean = float(np.sqrt((speed**2).sum(1).mean()))
-        cutoff = SLOWEST + mean / (2 * math.pi * self.lag)
+        cutoff = REST + mean / (2 * math.pi * self.lag)
         return smoothed + _share(cutoff, dt) * (measured - smoothed), speed
 
 
@@ -57,7 +62,7 @@ class Track:
     corners: FloatArray | None = None
     """(4, 2) float64 frame px: the reference's corners, clockwise from the upper left; None: lost."""
     speed: FloatArray | None = None
-    """(4, 2) px/s of the corners."""
+    """(4, 2) px/s of the corners; None: not known yet."""
     inliers: int = 0
 
     @property
@@ -96,8 +101,8 @@ def advance(
     measured = None if homography is None else outline(homography, track.size)
     if measured is None or not is_plausible(measured, frame_size):
         return Track(track.size, seconds)
-    if track.corners is None or track.speed is None:
-        return Track(track.size, seconds, measured, np.zeros((4, 2)), inliers)
+    if track.corners is None:
+        return Track(track.size, seconds, measured, None, inliers)
     corners, speed = smoothing.step(track.corners, track.speed, measured, seconds - track.seconds)
     return Track(track.size, seconds, corners, speed, inliers)
 

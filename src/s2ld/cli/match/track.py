@@ -30,8 +30,8 @@ def build_parser() -> Parser:
         "Follow a picture through a video: an .mp4 with its outline, or another picture in its place, and a .csv of "
         "homographies. Without --reference the first frame is followed, step by step from each frame to the next.",
         "film.mp4 --reference poster.jpg",
-        status=f"0 done; {NEVER} the reference is in no frame; 2 bad input; 130 Ctrl-C. The .mp4 and the .csv hold what "
-        "was done, however it ends",
+        "What was done is in the .mp4 and the .csv, however it ends.",
+        f"0 done; {NEVER} the reference is in no frame; 2 bad input; 130 Ctrl-C",
     )
     parser.add_argument("video", metavar="VIDEO", help="a file, or the number of a camera: 0, 1, ...")
     parser.add_argument("--reference", type=Path, metavar="IMAGE", help="what is looked for, cut to its edges")
