@@ -87,7 +87,7 @@ def test_ctrl_c_says_what_was_done_and_leaves_it(
         ("no.mp4", [], "no.mp4: no such video; check the path, or give the number of a camera"),
         ("red.png", [], "red.png: a picture, not a video; s2ld match takes pictures"),
         ("text.mp4", [], "text.mp4: not a video that can be decoded; is the file complete?"),
-        ("film.mp4", ["--reference", "no.png"], "no.png: no such image; check the path"),
+        ("film.mp4", ["--reference", "no.png"], "cannot read this image (No such file or directory); check the path"),
         ("film.mp4", ["--jobs", "0"], "--jobs must be at least 1, not 0"),
         ("film.mp4", ["--least-inliers", "3"], "--least-inliers must be at least 4, not 3"),
         ("film.mp4", ["--smoothing", "-1"], "--smoothing must be 0 or more px, not -1.0"),
