@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("skimage")
-from moving_picture import RATE, SIZE, frames, picture
-
+from s2ld.benchmarks.tracking import RATE, MovingPicture
 from s2ld.cli.match.track import build_parser, script
 from s2ld.data.images.reading import write_image
 from s2ld.video import follow
+
+SIZE = (240, 184)
+MOVING = MovingPicture(SIZE, period=60)
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +24,10 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with film.mp4 of four frames, reference.png, and red.png."""
     folder = tmp_path_factory.mktemp("film")
     video = cv2.VideoWriter(str(folder / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), RATE, SIZE)
-    for frame in frames(4):
+    for frame in MOVING.frames(4):
         video.write(frame.image[..., ::-1])
     video.release()
-    write_image(picture(), folder / "reference.png")
+    write_image(MOVING.reference, folder / "reference.png")
     write_image(np.full((30, 40, 3), (255, 0, 0), np.uint8), folder / "red.png")
     return folder
 
@@ -50,7 +52,7 @@ def test_an_overlay_lies_in_the_place_of_the_reference(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"film-track.mp4", "film-track.csv"}
     found = pictures(tmp_path / "out/film-track.mp4")
     assert len(found) == 4
-    for shown, frame in zip(found, frames(4), strict=True):
+    for shown, frame in zip(found, MOVING.frames(4), strict=True):
         assert (np.abs(shown[90, 120].astype(int) - (255, 0, 0)) < 40).all()
         assert np.abs(shown[170:, 220:].astype(int) - frame.image[170:, 220:]).mean() < 15
 
