@@ -44,7 +44,7 @@ class Finding:
 
     threshold: float = 2.0
     """Error of an inlier, px of the resized frames."""
-    least: int = 20
+    least: int = 15
     """Inliers below which a homography counts as none: unrelated pictures can agree by chance."""
 
 

@@ -64,7 +64,7 @@ def build_parser() -> Parser:
         help="error of an inlier in px of the resized images (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--least-inliers", type=int, default=20, metavar="N",
+        "--least-inliers", type=int, default=15, metavar="N",
         help="with fewer the frame is lost (default: %(default)s)",
     )  # fmt: skip
     return parser
