@@ -20,7 +20,9 @@ from s2ld.errors import S2LDError
 from s2ld.sfm.mapping.mapper import run_mapper
 from s2ld.sfm.mapping.reconstruction import reconstruct
 from s2ld.sfm.matching import folder as folder_module
-from s2ld.sfm.matching.folder import MatcherSettings, match_pairs
+from s2ld.sfm.matching import match_folder as match_folder_module
+from s2ld.sfm.matching.cost import Rate
+from s2ld.sfm.matching.folder import MatcherSettings, match_pairs, measure_rate
 from s2ld.sfm.matching.identity import IdentitySettings
 from s2ld.sfm.matching.match_folder import (
     FolderSettings,
@@ -266,6 +268,47 @@ def test_a_folder_that_another_process_writes_to_is_left_alone(
     with pytest.raises(S2LDError, match="another process is writing to this output"):
         reconstruct(tmp_path / "database.db", photos, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_more_than_a_day_is_not_begun_unless_it_was_agreed_to(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = Rate(extract=1.0, match=86_400.0, features=1, image=1, pair=1)
+    monkeypatch.setattr(match_folder_module, "TOLD", 4)
+    monkeypatch.setattr(match_folder_module, "measure_rate", lambda *_: rate)
+    with pytest.raises(S2LDError, match=r"6 pairs, about 6.0 days, .*--yes"):
+        match_folder(photos, tmp_path / "out", SETTINGS)
+    with pytest.raises(S2LDError, match=r"4 pairs, about 4.0 days"):  # at most; the pairs are not known yet
+        match_folder(photos, tmp_path / "out", replace(SETTINGS, pairs="retrieval", neighbours=1))
+    assert not MatchJournal(
+        tmp_path / "out/matches.journal", SETTINGS.matcher.title(), find_photos(photos, progress=False)
+    ).images
+    assert len(match_folder(photos, tmp_path / "out", replace(SETTINGS, agreed=True)).raw.pairs) == 6
+
+
+def test_the_rate_is_that_of_a_pair_of_the_folder(photos: Path, matched: tuple[Path, MatchedFolder]) -> None:
+    output, done = matched
+    rate = measure_rate(done.folder, SETTINGS.matching(output))
+    assert min(rate.extract, rate.match) > 0
+    assert rate.pair == pytest.approx(len(done.raw.pairs[0, 1].to_bytes()), rel=0.02)
+    assert rate.image == len(done.raw.images[1].to_bytes())
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "expected"),
+    [
+        (FolderSettings(), 100, ("all", None)),
+        (FolderSettings(), 101, ("retrieval", 20)),
+        (FolderSettings(pairs="sequential"), 3, ("sequential", 10)),
+        (FolderSettings(neighbours=5), 200, ("retrieval", 5)),
+        (FolderSettings(pairs="list.txt"), 200, ("list.txt", None)),
+    ],
+)
+def test_pairs_are_chosen_by_the_number_of_photographs(
+    given: FolderSettings, count: int, expected: tuple[str, int | None]
+) -> None:
+    chosen = given.of(count)
+    assert (chosen.pairs, chosen.neighbours) == expected
 
 
 @pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])

@@ -9,15 +9,17 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
+from time import perf_counter
 
 from s2ld.evaluation.predictions.parallel import ordered_map
 from s2ld.files import make_folder
 from s2ld.log import Progress
 from s2ld.pretrained import resolve
+from s2ld.sfm.matching.cost import Rate
 from s2ld.sfm.matching.keypoints import ImageKeypoints, PairMatches
 from s2ld.sfm.matching.matcher import KeypointMatcher
 from s2ld.sfm.matching.pairs import Pair, rows_of_pairs
-from s2ld.sfm.matching.storage.features import CACHE, FeatureCache, memory_for_features
+from s2ld.sfm.matching.storage.features import CACHE, FeatureCache, PackedFeatures, memory_for_features
 from s2ld.sfm.matching.storage.matches import MatchJournal
 from s2ld.sfm.matching.storage.on_disk import OnDiskSequence
 from s2ld.sfm.photos.usable import PhotoFolder
@@ -112,6 +114,26 @@ def extract_all(folder: PhotoFolder, matching: Matching, journal: MatchJournal) 
     images = _images_to_do(folder, journal)
     _keep_images(ordered_map(_function(matching), images, matching.jobs), len(images), matching, journal)
     return _read_images(folder, journal)
+
+
+def measure_rate(folder: PhotoFolder, matching: Matching) -> Rate:
+    """Match the first two photographs, and return what an image and a pair take when all is warm."""
+    matcher = matching.settings.build()
+    one, two = (photo.path for photo in folder.photos[:2])
+    first = matcher.extract(one)
+    start = perf_counter()
+    second = matcher.extract(two)
+    extracted = perf_counter()
+    (matches,) = matcher.match_both_ways([(first, second)])
+    again = perf_counter()
+    matcher.match_both_ways([(first, second)])
+    return Rate(
+        extracted - start,
+        perf_counter() - again,
+        PackedFeatures.of(second).nbytes,
+        len(matcher.keypoints(second).to_bytes()),
+        len(matches.to_bytes()),
+    )
 
 
 def _images_to_do(folder: PhotoFolder, journal: MatchJournal) -> list[_Work]:
