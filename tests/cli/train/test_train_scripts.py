@@ -14,8 +14,8 @@ from s2ld.cli.train.train import build_parser
 from s2ld.config import build_config, defaults
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import read_weights
+from s2ld.processes.ddp import check_slurm
 from s2ld.training.loop.optim import run_scale, schedule_factor
-from s2ld.training.loop.processes import check_slurm
 
 ROOT = Path(__file__).resolve().parents[3]
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2", "SLURM_JOB_ID": "17"}
