@@ -84,22 +84,45 @@ def check_records(matcher: RecordedMatches, source: PairSource, workers: int) ->
 
 
 def predict_into_cache(
-    match: Match, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int = 0
+    model: S2LD, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int = 0
 ) -> bool:
-    """Match all pairs and write the cache, unless one of the same header is there (`complete_cache`).
+    """Run the network over all pairs and write the cache, unless one of the same header is there (`complete_cache`).
 
     Args:
-        match: `network_match` or `matcher_match`.
+        model: in evaluation mode, on `device`.
         source: the pairs; taken one at a time, so that nothing is padded and numbers do not depend on a batch size.
         path: of the cache.
-        header: what the predictions depend on (`build_header`, `matcher_header`).
-        device: that `match` computes on.
+        header: what the predictions depend on (`build_header`).
+        device: where the network runs.
         workers: loader processes.
 
     Returns:
         Whether it predicted; False when the cache could be kept.
     """
+    return _into_cache(network_match(model), source, path, header, device, workers)
 
+
+def match_into_cache(
+    matcher: PairMatcher | RecordedMatches,
+    source: PairSource,
+    path: str | Path,
+    header: CacheHeader,
+    device: torch.device,
+    workers: int = 0,
+) -> bool:
+    """As `predict_into_cache`, with any matcher in the network's place.
+
+    Raises:
+        S2LDError: too, what `RecordedMatches` says of its files.
+    """
+    if isinstance(matcher, RecordedMatches) and read_header(path) != header:
+        check_records(matcher, source, workers)
+    return _into_cache(matcher_match(matcher), source, path, header, device, workers)
+
+
+def _into_cache(
+    match: Match, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int
+) -> bool:
     def predict(todo: Sequence[int]) -> Iterator[PairPrediction]:
         progress = {"total": len(source), "initial": len(source) - len(todo)}
         for batch in Progress(batches(source, todo, workers), desc="predict", unit="pair", **progress):

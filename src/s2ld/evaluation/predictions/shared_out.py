@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
 
 import pytorch_lightning as pl
 import torch
@@ -71,7 +70,7 @@ class Predictor(pl.LightningModule):
         """Return the loader of this process's share of the pairs that are missing when the run begins."""
         strategy = self.trainer.strategy
         todo = self._unfinished.todo() if self.global_rank == 0 else []
-        todo = cast("list[int]", strategy.broadcast(todo))  # so that all share out the same pairs
+        todo = strategy.broadcast(todo)  # so that all share out the same pairs
         self._mine = todo[self.global_rank :: self.trainer.world_size]
         self._unfinished.begin(self.global_rank)
         return pair_batches(self._source, self._mine, self._workers)

@@ -145,7 +145,7 @@ def complete_cache(path: str | Path, header: CacheHeader, predict: Predict) -> b
     todo = unfinished.todo()
     unfinished.begin()
     try:
-        for number, prediction in zip(todo, predict(todo), strict=False):
+        for prediction, number in zip(predict(todo), todo, strict=False):
             unfinished.add(number, prediction)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(unfinished.kept()) from None
