@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -81,6 +83,19 @@ def slurm_plugins() -> list[SLURMEnvironment]:
     """Return what keeps Lightning from requeueing by itself: the scripts in scripts/slurm do, and signals are ours."""
     under_slurm = "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect() and SLURMEnvironment.detect()
     return [SLURMEnvironment(auto_requeue=False)] if under_slurm else []
+
+
+def quieten() -> None:
+    """Drop what Lightning says of things that are meant so: averages in evaluation mode, few loaders, no sources."""
+    for message in (
+        "in eval mode at the start of training",
+        "does not have many workers",
+        "LeafSpec",
+        "Total length of",
+        "predict returned None",
+    ):
+        warnings.filterwarnings("ignore", f".*{message}.*")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
 
 
 class Processes(DDPStrategy):

@@ -6,7 +6,7 @@ the cache of them (`unfinished.py`).
 
 from __future__ import annotations
 
-import warnings
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from s2ld.errors import LOST_PROCESS, S2LDError, Stopped, as_one_line
 from s2ld.evaluation.predictions.predict import Match, pair_batches, predicted
 from s2ld.evaluation.predictions.unfinished import Unfinished
 from s2ld.log import Progress
-from s2ld.processes.ddp import Processes, lost_peer, slurm_plugins
+from s2ld.processes.ddp import Processes, lost_peer, quieten, slurm_plugins
 from s2ld.processes.peers import TESTING
 from s2ld.types import PairBatch
 
@@ -56,18 +56,17 @@ class Predictor(pl.LightningModule):
         workers: loader processes of each process.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True
-    """There may be fewer pairs left than processes."""
-
     def __init__(
         self, build: Callable[[torch.device], Match], source: PairSource, unfinished: Unfinished, workers: int
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer pairs may be left than processes
         self._build, self._source, self._unfinished, self._workers = build, source, unfinished, workers
         self._mine: list[int] = []
 
     def predict_dataloader(self) -> DataLoader[PairBatch]:
         """Return the loader of this process's share of the pairs that are missing when the run begins."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning's handler waits; here every pair is on the disk
         strategy = self.trainer.strategy
         todo = self._unfinished.todo() if self.global_rank == 0 else []
         todo = strategy.broadcast(todo)  # so that all share out the same pairs
@@ -78,10 +77,8 @@ class Predictor(pl.LightningModule):
     def on_predict_start(self) -> None:
         """Build the matcher where it computes."""
         self._match = self._build(self.device)
-        whose = f" (of {self.trainer.world_size} processes, the first)"
-        self._progress = Progress(
-            desc=f"predict{whose}", unit="pair", total=len(self._mine), disable=self.global_rank > 0
-        )
+        what = f"predict, the first of {self.trainer.world_size} processes"
+        self._progress = Progress(desc=what, unit="pair", total=len(self._mine), disable=self.global_rank > 0)
 
     def predict_step(self, batch: PairBatch, batch_idx: int) -> None:
         """Match a pair and put it into the journal."""
@@ -95,8 +92,7 @@ class Predictor(pl.LightningModule):
 
 def build_trainer(hardware: Hardware) -> pl.Trainer:
     """Return Lightning's trainer for an evaluation; its rank is known at once where SLURM or torchrun give it."""
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*Total length of.*")
+    quieten()
     return pl.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
@@ -122,6 +118,7 @@ def predict_shared_out(trainer: pl.Trainer, predictor: Predictor, unfinished: Un
     with _said_in_a_line(unfinished):
         trainer.predict(predictor, return_predictions=False)
         trainer.strategy.barrier("all pairs are predicted")
+        trainer.strategy.broadcast(None)  # of the first: none leaves before that one has heard of all
     if trainer.is_global_zero:
         unfinished.finish()
 
