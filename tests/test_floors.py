@@ -11,7 +11,7 @@ FLOORS = (
     ("models",),
     ("data",),
     ("compat", "matcher", "matcher_options", "pair_matching", "turns", "viz"),
-    ("evaluation",),
+    ("evaluation", "video"),
     ("sfm", "training"),
     ("benchmarks",),
     ("cli",),

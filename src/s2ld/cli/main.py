@@ -26,6 +26,7 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "match": Command("match.demo", "match image pairs: pictures and files of matches"),
     "match-folder": Command("match.folder", "match the photographs of a folder, for hloc and COLMAP"),
+    "track": Command("match.track", "follow a picture through a video or a camera's frames"),
     "reconstruct": Command("sfm.reconstruct", "cameras and points from the photographs of a folder"),
     "train": Command("train.train", "train a network"),
     "test": Command("evaluate.test", "evaluate a matcher on posed pairs or homographies"),
@@ -42,6 +43,7 @@ COMMANDS: Mapping[str, Command] = {
     "benchmark speed": Command("benchmarks.speed", "time and memory of our networks, in sections"),
     "benchmark matchers": Command("benchmarks.matchers", "accuracy and time of our matcher beside others"),
     "benchmark ladder": Command("benchmarks.ladder", "the same on every validation set: the model card's tables"),
+    "benchmark track": Command("benchmarks.track", "frames a second in a video, and the corner error"),
     "benchmark sfm": Command("benchmarks.sfm", "SIFT and our matches by the same mapper"),
     "benchmark depth": Command("benchmarks.depth", "our depth maps beside those that a scene has"),
     "benchmark data": Command("benchmarks.data", "training data's speed beside the trainer's"),

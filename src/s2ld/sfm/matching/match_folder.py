@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from s2ld.errors import S2LDError
@@ -11,13 +11,16 @@ from s2ld.files import make_folder, printable, whole_file
 from s2ld.locks import sole_writer
 from s2ld.log import keep
 from s2ld.sfm.mapping.cameras import group_cameras
-from s2ld.sfm.matching.colmap_database import write_database
-from s2ld.sfm.matching.folder import JOURNAL, MatcherSettings, MatchJournal, RawMatches, extract_all, match_pairs
+from s2ld.sfm.matching.colmap_database import remove_database, write_database
+from s2ld.sfm.matching.folder import MatcherSettings, Matching, RawMatches, extract_all, match_pairs
 from s2ld.sfm.matching.hloc import check_names, write_hloc
-from s2ld.sfm.matching.identity import FolderMatches, IdentitySettings, identify
+from s2ld.sfm.matching.identity import IdentitySettings, identify
 from s2ld.sfm.matching.pairs import Pair, all_pairs, listed_pairs, neighbour_pairs, sequential_pairs
 from s2ld.sfm.matching.retrieval import nearest_images
 from s2ld.sfm.matching.sift import match_by_sift
+from s2ld.sfm.matching.storage.matches import JOURNAL, MatchJournal
+from s2ld.sfm.matching.storage.on_disk import OnDiskSequence
+from s2ld.sfm.matching.storage.tables import TABLES, FolderMatches, TableStore
 from s2ld.sfm.photos.copies import copy_photo
 from s2ld.sfm.photos.usable import PhotoFolder, find_photos
 
@@ -40,6 +43,10 @@ class FolderSettings:
     jobs: int = 1
     seed: int = 0
     progress: bool = True
+
+    def matching(self, output: Path) -> Matching:
+        """Return how pairs are matched, with `output` for what is kept meanwhile."""
+        return Matching(self.matcher, output, self.jobs, self.progress)
 
 
 @dataclass(frozen=True)
@@ -76,14 +83,18 @@ def match_folder(
     names = [photo.name for photo in folder.photos]
     check_names(names)
     with sole_writer(output):
-        journal = MatchJournal(journal_path or output / JOURNAL, settings.matcher, folder)
-        pairs, refused = choose_pairs(folder, settings, lambda: journal)
-        raw = match_pairs(folder, pairs, settings.matcher, journal, settings.jobs, settings.progress)
-        matches = identify(raw, settings.identity)
+        matching = settings.matching(output)
+        journal = MatchJournal(journal_path or output / JOURNAL, settings.matcher.title(), folder)
+        pairs, refused = choose_pairs(folder, settings, matching, lambda: journal)
+        raw = match_pairs(folder, pairs, matching, journal)
+        remove_database(output / TABLES)
+        store = TableStore(output / TABLES, journal.digests, asdict(settings.identity))
+        matches = identify(raw, settings.identity, store)
         rejected = [*folder.rejected, *((line, "") for line in refused)]
         write_rejected(output, rejected)
         sizes = [photo.size for photo in folder.photos]
-        write_hloc(output, names, sizes, [float(image.scale.mean()) for image in raw.images], matches)
+        scales = OnDiskSequence(len(names), lambda i: float(raw.images[i].scale.mean()))
+        write_hloc(output, names, sizes, scales, matches)
         cameras = group_cameras(folder.photos, settings.shared_cameras)
         write_database(output / DATABASE, names, cameras, matches, settings.seed)
         return MatchedFolder(folder, upright_images(folder, output), raw, matches, rejected)
@@ -103,7 +114,10 @@ def match_folder_by_sift(
     folder = usable_photos(photos, output, settings.progress)
     path = journal_path or output / JOURNAL
     with sole_writer(output):
-        pairs, refused = choose_pairs(folder, settings, lambda: MatchJournal(path, settings.matcher, folder))
+        title = settings.matcher.title()
+        pairs, refused = choose_pairs(
+            folder, settings, settings.matching(output), lambda: MatchJournal(path, title, folder)
+        )
         rejected = [*folder.rejected, *((line, "") for line in refused)]
         write_rejected(output, rejected)
         images = upright_images(folder, output)
@@ -133,13 +147,14 @@ def usable_photos(photos: Path, output: Path, progress: bool) -> PhotoFolder:
 
 
 def choose_pairs(
-    folder: PhotoFolder, settings: FolderSettings, journal: Callable[[], MatchJournal]
+    folder: PhotoFolder, settings: FolderSettings, matching: Matching, journal: Callable[[], MatchJournal]
 ) -> tuple[list[Pair], list[str]]:
     """Return the pairs to match, and a line for each entry of a list that cannot be used.
 
     Args:
         folder: the photographs.
         settings: of which pairs, and of retrieval.
+        matching: how features are computed.
         journal: gives the journal that holds, or gets, the features for retrieval.
 
     Raises:
@@ -152,7 +167,7 @@ def choose_pairs(
     if settings.pairs == "sequential":
         return sequential_pairs(len(folder.photos), settings.neighbours), []
     if settings.pairs == "retrieval":
-        images = extract_all(folder, settings.matcher, journal(), settings.jobs, settings.progress)
+        images = extract_all(folder, matching, journal())
         near = nearest_images([image.descriptors for image in images], settings.neighbours, settings.seed)
         return neighbour_pairs(near.tolist()), []
     return listed_pairs(Path(settings.pairs), [photo.name for photo in folder.photos])
