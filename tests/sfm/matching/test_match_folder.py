@@ -311,6 +311,43 @@ def test_pairs_are_chosen_by_the_number_of_photographs(
     assert (chosen.pairs, chosen.neighbours) == expected
 
 
+def test_a_photograph_that_is_added_leaves_the_others_keypoints_and_numbers_as_they_are(
+    photos: Path, matched: tuple[Path, MatchedFolder], tmp_path: Path
+) -> None:
+    some, output = tmp_path / "photos", tmp_path / "out"
+    for folder in (some, output):
+        folder.mkdir()
+    shutil.copy(matched[0] / "matches.journal", output)
+    *first, last = sorted(photos.iterdir())
+    for path in first:
+        shutil.copy(path, some)
+    match_folder(some, output, SETTINGS)
+    before, numbers = tables_of(output)
+    shutil.copy(last, some / "0.jpg")  # before the others by name
+    grown = match_folder(some, output, SETTINGS)
+    after, new_numbers = tables_of(output)
+    assert len(grown.matches.keypoints) == 4
+    assert new_numbers == {**numbers, "0.jpg": 4}
+    assert all(np.array_equal(after[name][: len(points)], points) for name, points in before.items())
+    other = replace(SETTINGS, identity=IdentitySettings(radius=0.5))
+    with pytest.raises(S2LDError, match=r"identity.db: holds keypoints made otherwise \(radius 0.3 there, 0.5 now\)"):
+        match_folder(some, output, other)
+    anew = match_folder(some, output, replace(other, refit=True))
+    assert sum(map(len, anew.matches.keypoints)) < sum(map(len, after.values()))
+
+
+def tables_of(output: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Keypoints by name in hloc's file, which are those of the database, and the images' numbers there."""
+    database = pycolmap.Database.open(output / "database.db")
+    numbers = {image.name: image.image_id for image in database.read_all_images()}
+    with h5py.File(output / "features.h5") as file:
+        tables = {name: file[name]["keypoints"][()] for name in numbers}
+    for name, points in tables.items():
+        assert np.allclose(database.read_keypoints(numbers[name])[:, :2], points + 0.5)
+    database.close()
+    return tables, numbers
+
+
 @pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_what_is_written_names_the_precision_that_was_chosen(
     monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str

@@ -71,6 +71,10 @@ def add_matching_options(parser: argparse.ArgumentParser) -> None:
         "--camera-per-photo", action="store_true",
         help="a camera for each photograph (default: one for those of equal size and EXIF entry)",
     )  # fmt: skip
+    parser.add_argument(
+        "--refit", action="store_true",
+        help="make the tables of keypoints anew (default: photographs that were added add to them)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
 
 
@@ -109,7 +113,9 @@ def folder_settings(args: argparse.Namespace, identity: IdentitySettings) -> Fol
     precision = resolve_precision(args.precision, choose_device(args.device))
     matcher = MatcherSettings(args.weight, args.resize, args.threshold, precision, args.device)
     shared = not args.camera_per_photo
-    return FolderSettings(args.pairs, args.neighbours, matcher, identity, shared, args.jobs, args.seed, agreed=args.yes)
+    return FolderSettings(
+        args.pairs, args.neighbours, matcher, identity, shared, args.jobs, args.seed, agreed=args.yes, refit=args.refit
+    )
 
 
 def identity_settings(args: argparse.Namespace) -> IdentitySettings:

@@ -9,18 +9,18 @@ such as detections of two images that lie some px apart on the same thing, stays
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
-from s2ld.sfm.matching.clustering import cluster
+from s2ld.sfm.matching.clustering import cluster, nearest_within
 from s2ld.sfm.matching.folder import RawMatches
 from s2ld.sfm.matching.keypoints import PairMatches
 from s2ld.sfm.matching.pairs import Pair
-from s2ld.sfm.matching.storage.tables import FolderMatches, IndexMatches, Labels, TableStore
+from s2ld.sfm.matching.storage.tables import FolderMatches, IndexMatches, Labels, Table, TableStore
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -51,6 +51,8 @@ class IdentitySettings:
             raise S2LDError("a grid needs a radius above 0, the side of its cells in px")
 
 
+GRID_TOLERANCE = 1e-2
+"""px: a point of the grid is kept in float32."""
 MODES = ("identity", "grid", "none")
 
 
@@ -81,9 +83,12 @@ def identify(
 ) -> FolderMatches:
     """Give keypoints an identity, image by image: memory does not grow with the number of pairs.
 
+    Keypoints that `store` has stay where they are, at their place and in their row, and so do its matches: what pairs
+    measure that it has not joins them, or is added behind them.
+
     Args:
-        raw: matches of the folder.
-        settings: see there.
+        raw: matches of the folder, those that `store` has among them.
+        settings: those of `store`.
         store: gets the tables; None: they are kept in memory.
 
     Returns:
@@ -94,19 +99,117 @@ def identify(
     """
     settings = settings or IdentitySettings()
     store = store or TableStore(None, [str(i).encode() for i in range(len(raw.images))], {})
-    partners = partners_of(raw)
     with store.change():
-        chosen = [_chosen(raw, i, some, settings) for i, some in partners.items()]
-        for i, some in partners.items():
-            _write_table(raw, store, i, some, chosen, settings)
-        used = [np.zeros(len(store.points(i)), bool) for i in partners]
-        for pair in raw.pairs:
-            matches = _matches(store, pair)
-            for i, rows in zip(pair, matches.indices.T, strict=True):
-                used[i][rows] = True
-            store.write_matches(pair, matches)
-        _drop_unused(store, raw.pairs, used)
+        growth = _Growth(raw, settings, store)
+        if growth.pairs:
+            for image in growth.images:
+                growth.write_table(image)
+            growth.write_matches()
+            growth.drop_unused()
     return store.all()
+
+
+class _Growth:
+    """What pairs that `store` has not yet add to it.
+
+    Tables and matches that are there stay, in their order. Besides what new pairs measure, a detection that is now
+    measured in enough pairs brings what older pairs have measured of it.
+    """
+
+    def __init__(self, raw: RawMatches, settings: IdentitySettings, store: TableStore) -> None:
+        self._raw, self._settings, self._store = raw, settings, store
+        self._partners = partners_of(raw)
+        self._known = set(store.pairs())
+        touched = {image for pair in raw.pairs if pair not in self._known for image in pair}
+        self.pairs = [pair for pair in raw.pairs if not touched.isdisjoint(pair)]
+        """Which may get matches."""
+        self.images = sorted({image for pair in self.pairs for image in pair})
+        """Whose tables may grow."""
+        self._used: dict[int, NDArray[np.bool_]] = {}  # keypoints that stay
+        self._chosen: dict[int, Ints] = {}
+        self._newly: dict[int, Ints] = {}
+        for image in self.images:
+            self._chosen[image], self._newly[image] = self._choose(image, image in touched)
+
+    def _choose(self, image: int, touched: bool) -> tuple[Ints, Ints]:
+        """Return an image's detections that count, and those of them that did not before."""
+        if self._settings.mode != "identity":
+            return np.arange(len(self._raw.images[image].points)), np.zeros(0, np.int64)
+        before = self._store.table(image).detections.astype(np.int64)
+        if not touched:
+            return before, np.zeros(0, np.int64)
+        now = _best_detections(self._raw, image, self._partners[image], self._settings)
+        return np.union1d(before, now), np.setdiff1d(now, before)
+
+    def _fresh(self, source: int, target: int) -> _Measured:
+        """What a pair measures in one direction and is in no match yet."""
+        old = (min(source, target), max(source, target)) in self._known
+        detections = (self._newly if old else self._chosen)[source]
+        return _measured(self._raw, source, target, self._settings).of(detections) if len(detections) else NOTHING
+
+    def write_table(self, image: int) -> None:
+        """Let an image's table grow, and label what is measured from and in it by rows."""
+        partners = self._partners[image]
+        own = [self._fresh(image, j) for j in partners]
+        others = [self._fresh(j, image) for j in partners]
+        keypoints, table = self._raw.images[image], self._store.table(image)
+        rows = np.full(len(keypoints.points), -1)
+        rows[table.detections] = table.rows
+        detection = np.concatenate([np.zeros(0, np.int64), *(some.detection for some in own)])
+        places = np.concatenate([np.zeros((0, 2)), *(some.points for some in others)])
+        points = np.concatenate([keypoints.points[detection].astype(float), places])
+        weights = np.concatenate([np.zeros(0), *(some.confidence.astype(float) for some in (*own, *others))])
+        known = np.concatenate([rows[detection], np.full(len(places), -1)])
+        added, label = _join_to(table.points, known, points, weights, keypoints.scale, self._settings)
+        scores = np.bincount(label, weights, len(table.points) + len(added)).astype(np.float32)
+        scores[: len(table.points)] += table.scores
+        rows[detection] = label[: len(detection)]
+        chosen = self._chosen[image].astype(np.int32)
+        self._store.write_table(
+            image,
+            Table(
+                np.concatenate([table.points, added.astype(np.float32)]),
+                scores,
+                chosen,
+                rows[chosen].astype(np.int32),
+            ),
+        )
+        self._used[image] = np.arange(len(scores)) < len(table.points)
+        ends = np.cumsum([len(some.detection) for some in (*own, *others)])
+        parts = np.split(label.astype(np.int32), ends[:-1])
+        for partner, some, mine, theirs in zip(partners, own, parts[: len(own)], parts[len(own) :], strict=True):
+            self._store.write_labels(image, partner, Labels(mine, theirs, some.confidence))
+
+    def write_matches(self) -> None:
+        """Write the matches of all pairs by the labels of their images."""
+        for pair in self.pairs:
+            first, second = self._store.labels(*pair), self._store.labels(*pair[::-1])
+            rows = np.concatenate([np.stack([first.other, second.own], 1), np.stack([first.own, second.other], 1)])
+            confidence = np.concatenate([second.confidence, first.confidence])
+            if pair in self._known:
+                old = self._store.matches(pair)
+                taken = [np.isin(rows[:, side], old.indices[:, side]) for side in (0, 1)]
+                free = ~(taken[0] | taken[1])
+                new = _one_to_one(rows[free], confidence[free])
+                new = IndexMatches(np.concatenate([old.indices, new.indices]), np.concatenate([old.scores, new.scores]))
+            else:
+                new = _one_to_one(rows, confidence)
+            self._store.write_matches(pair, new)
+            for image, used in zip(pair, new.indices.T, strict=True):
+                self._used[image][used] = True
+
+    def drop_unused(self) -> None:
+        """Drop added keypoints that are in no match."""
+        number = {image: (np.cumsum(used) - 1).astype(np.int32) for image, used in self._used.items()}
+        for image, used in self._used.items():
+            table = self._store.table(image)
+            gone = (table.rows < 0) | ~used[table.rows]
+            rows = np.where(gone, -1, number[image][table.rows]).astype(np.int32)
+            self._store.write_table(image, Table(table.points[used], table.scores[used], table.detections, rows))
+        for i, j in self.pairs:
+            matches = self._store.matches((i, j))
+            indices = np.stack([number[i][matches.indices[:, 0]], number[j][matches.indices[:, 1]]], 1)
+            self._store.write_matches((i, j), IndexMatches(indices, matches.scores))
 
 
 def partners_of(raw: RawMatches) -> dict[int, list[int]]:
@@ -146,15 +249,9 @@ def _cycle_error(raw: RawMatches, pair: Pair, matches: PairMatches) -> Floats:
     return np.asarray(np.linalg.norm(there + back, axis=1))
 
 
-def _chosen(raw: RawMatches, image: int, partners: Sequence[int], settings: IdentitySettings) -> Ints:
-    """Return the detections of an image that are measured in enough pairs (all that it has will do), at most so many.
-
-    Without an identity all count.
-    """
-    size = len(raw.images[image].points)
-    if settings.mode != "identity":
-        return np.arange(size)
-    count, weight = np.zeros(size), np.zeros(size)
+def _best_detections(raw: RawMatches, image: int, partners: Sequence[int], settings: IdentitySettings) -> Ints:
+    """Return the detections of an image that are measured in enough pairs (all that it has will do), not too many."""
+    count, weight = np.zeros(len(raw.images[image].points)), np.zeros(len(raw.images[image].points))
     for partner in partners:
         some = _measured(raw, image, partner, settings)
         count[some.detection] += 1
@@ -164,28 +261,32 @@ def _chosen(raw: RawMatches, image: int, partners: Sequence[int], settings: Iden
     return np.sort(best[weight[best] > 0])
 
 
-def _write_table(
-    raw: RawMatches,
-    store: TableStore,
-    image: int,
-    partners: Sequence[int],
-    chosen: Sequence[Ints],
-    settings: IdentitySettings,
-) -> None:
-    """Make an image's table of keypoints, and label what is measured from and in it by their rows."""
-    own = [_measured(raw, image, j, settings).of(chosen[image]) for j in partners]
-    others = [_measured(raw, j, image, settings).of(chosen[j]) for j in partners]
-    detections = raw.images[image].points
-    parts = [*(detections[some.detection].astype(float) for some in own), *(some.points for some in others)]
-    points = np.concatenate([np.zeros((0, 2)), *parts])
-    weights = np.concatenate([np.zeros(0), *(some.confidence.astype(float) for some in (*own, *others))])
-    places, label = _join(points, weights, raw.images[image].scale, settings)
-    scores = np.bincount(label, weights, len(places)).astype(np.float32)
-    store.write_table(image, places.astype(np.float32), scores)
-    ends = np.cumsum([len(part) for part in parts])
-    rows = np.split(label.astype(np.int32), ends[:-1]) if len(ends) else []
-    for partner, some, mine, theirs in zip(partners, own, rows[: len(own)], rows[len(own) :], strict=True):
-        store.write_labels(image, partner, Labels(mine, theirs, some.confidence))
+def _join_to(
+    table: NDArray[np.float32], known: Ints, points: Floats, weights: Floats, scale: Floats, settings: IdentitySettings
+) -> tuple[Floats, Ints]:
+    """Let observations of one image join its table, or be keypoints that are added to it.
+
+    Args:
+        table: (N, 2) image px.
+        known: (O,) rows of observations that have one, else -1.
+        points: (O, 2) image px.
+        weights: (O,).
+        scale: (2,) image px per px of the network.
+        settings: how near is near.
+
+    Returns:
+        (A, 2) what is added, and (O,) each observation's row.
+    """
+    rows = known.copy()
+    left = np.flatnonzero(rows < 0)
+    if settings.mode != "none":
+        near = settings.radius if settings.mode == "identity" else GRID_TOLERANCE
+        place = points[left] if settings.mode == "identity" else _on_grid(points[left], scale, settings)
+        rows[left] = nearest_within(place / scale, table.astype(float) / scale, near)
+        left = left[rows[left] < 0]
+    added, label = _join(points[left], weights[left], scale, settings)
+    rows[left] = len(table) + label
+    return added, rows
 
 
 def _join(points: Floats, weights: Floats, scale: Floats, settings: IdentitySettings) -> tuple[Floats, Ints]:
@@ -196,13 +297,17 @@ def _join(points: Floats, weights: Floats, scale: Floats, settings: IdentitySett
     first = first.reshape(-1)
     weights = np.bincount(first, weights).astype(float)
     if settings.mode == "grid":
-        side = settings.radius * scale
-        corners, label = np.unique(np.round((places + 0.5) / side), axis=0, return_inverse=True)
-        return corners * side - 0.5, label.reshape(-1)[first]
+        middles, label = np.unique(_on_grid(places, scale, settings), axis=0, return_inverse=True)
+        return middles, label.reshape(-1)[first]
     label = cluster(places / scale, weights, settings.radius)
     total = np.bincount(label, weights)
     means = [np.bincount(label, weights * places[:, axis]) / total for axis in (0, 1)]
     return np.stack(means, 1), label[first]
+
+
+def _on_grid(points: Floats, scale: Floats, settings: IdentitySettings) -> Floats:
+    side = settings.radius * scale
+    return np.asarray(np.round((points + 0.5) / side) * side - 0.5)
 
 
 def _one_to_one(rows: NDArray[np.int32], confidence: NDArray[np.float32]) -> IndexMatches:
@@ -213,21 +318,3 @@ def _one_to_one(rows: NDArray[np.int32], confidence: NDArray[np.float32]) -> Ind
         order = order[np.argsort(-confidence[order], kind="stable")]
     order = np.sort(order)
     return IndexMatches(rows[order].astype(np.int32), confidence[order].astype(np.float32))
-
-
-def _matches(store: TableStore, pair: Pair) -> IndexMatches:
-    """Return the matches of a pair by the labels of its two images."""
-    first, second = store.labels(*pair), store.labels(*pair[::-1])
-    rows = [np.stack([first.other, second.own], 1), np.stack([first.own, second.other], 1)]
-    return _one_to_one(np.concatenate(rows), np.concatenate([second.confidence, first.confidence]))
-
-
-def _drop_unused(store: TableStore, pairs: Iterable[Pair], used: Sequence[NDArray[np.bool_]]) -> None:
-    """Drop keypoints that are in no match."""
-    new = [(np.cumsum(flags) - 1).astype(np.int32) for flags in used]
-    for image, flags in enumerate(used):
-        store.write_table(image, store.points(image)[flags], store.scores(image)[flags])
-    for i, j in pairs:
-        matches = store.matches((i, j))
-        indices = np.stack([new[i][matches.indices[:, 0]], new[j][matches.indices[:, 1]]], 1)
-        store.write_matches((i, j), IndexMatches(indices, matches.scores))

@@ -61,6 +61,8 @@ class FolderSettings:
     progress: bool = True
     agreed: bool = False
     """Begin even what takes more than a day or more than the disk has."""
+    refit: bool = False
+    """Make the tables of keypoints anew; otherwise those that are there stay, and grow."""
 
     def of(self, count: int) -> FolderSettings:
         """Return the settings for so many photographs, with the kind of pairs and the number of partners chosen.
@@ -105,9 +107,9 @@ def match_folder(
         journal_path: of the journal; None: `output`/matches.journal.
 
     Raises:
-        S2LDError: no two usable photographs, settings that do not fit, matches of other settings in `output`, no
-            pycolmap (the files of hloc are written then), a file that cannot be written, or another process writes to
-            `output`.
+        S2LDError: no two usable photographs, settings that do not fit, matches or keypoints of other settings in
+            `output`, no pycolmap (the files of hloc are written then), a file that cannot be written, or another
+            process writes to `output`.
     """
     folder = usable_photos(photos, output, settings.progress)
     names = [photo.name for photo in folder.photos]
@@ -115,10 +117,12 @@ def match_folder(
     with sole_writer(output):
         settings, matching = settings.of(len(folder.photos)), settings.matching(output)
         journal = MatchJournal(journal_path or output / JOURNAL, settings.matcher.title(), folder)
+        if settings.refit:
+            remove_database(output / TABLES)
+        store = TableStore(output / TABLES, journal.digests, asdict(settings.identity) | settings.matcher.title())
         pairs, refused = agreed_pairs(folder, settings, matching, journal)
-        raw = match_pairs(folder, pairs, matching, journal)
-        remove_database(output / TABLES)
-        store = TableStore(output / TABLES, journal.digests, asdict(settings.identity))
+        known = [pair for pair in store.pairs() if pair in journal.pairs]
+        raw = match_pairs(folder, sorted({*pairs, *known}), matching, journal)
         matches = identify(raw, settings.identity, store)
         rejected = [*folder.rejected, *((line, "") for line in refused)]
         write_rejected(output, rejected)
@@ -126,7 +130,7 @@ def match_folder(
         scales = OnDiskSequence(len(names), lambda i: float(raw.images[i].scale.mean()))
         write_hloc(output, names, sizes, scales, matches)
         cameras = group_cameras(folder.photos, settings.shared_cameras)
-        write_database(output / DATABASE, names, cameras, matches, settings.seed)
+        write_database(output / DATABASE, names, cameras, matches, settings.seed, ids=store.ids)
         return MatchedFolder(folder, upright_images(folder, output), raw, matches, rejected)
 
 

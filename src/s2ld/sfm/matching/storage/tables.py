@@ -22,7 +22,8 @@ CACHE_KIB = 2**16
 """Of pages that SQLite keeps in memory."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (title TEXT);
-CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, digest BLOB UNIQUE, points BLOB, scores BLOB);
+CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, digest BLOB UNIQUE, points BLOB, scores BLOB,
+    detections BLOB, rows BLOB);
 CREATE TABLE IF NOT EXISTS pairs (image0 INTEGER, image1 INTEGER, rows BLOB, scores BLOB, UNIQUE (image0, image1));
 CREATE TABLE IF NOT EXISTS labels (image INTEGER, partner INTEGER, own BLOB, other BLOB, confidence BLOB,
     UNIQUE (image, partner));
@@ -54,6 +55,20 @@ class FolderMatches:
 
 
 @dataclass(frozen=True)
+class Table:
+    """An image's keypoints, and which of its detections they stand for."""
+
+    points: NDArray[np.float32]
+    """(N, 2) image px."""
+    scores: NDArray[np.float32]
+    """(N,) as in `FolderMatches`."""
+    detections: NDArray[np.int32]
+    """(D,) that were chosen, in order."""
+    rows: NDArray[np.int32]
+    """(D,) keypoint of each one, -1 for none."""
+
+
+@dataclass(frozen=True)
 class Labels:
     """Rows of an image's table that belong to the measurements of a pair."""
 
@@ -71,10 +86,10 @@ class TableStore:
     Args:
         path: of the file; None keeps all in memory.
         digests: what each image is known by.
-        title: what the tables depend on.
+        title: what the tables depend on beside the images.
 
     Raises:
-        S2LDError: the file is of another kind, or cannot be read or written.
+        S2LDError: the file is of another kind, holds tables of another title, or cannot be read or written.
     """
 
     def __init__(self, path: Path | None, digests: Sequence[bytes], title: Mapping[str, object]) -> None:
@@ -83,13 +98,14 @@ class TableStore:
             self._database = sqlite3.connect(path or ":memory:", isolation_level=None)
             self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             self._database.executescript(_SCHEMA)
-            self._database.execute("INSERT INTO about VALUES (?)", (json.dumps(title, sort_keys=True),))
         with self.change():
+            self._refuse_others(title)
             self._database.executemany(
-                "INSERT OR IGNORE INTO images (digest, points, scores) VALUES (?, '', '')", ((d,) for d in digests)
+                "INSERT OR IGNORE INTO images VALUES (NULL, ?, '', '', '', '')", ((digest,) for digest in digests)
             )
-        known = dict(self._database.execute("SELECT digest, id FROM images"))
-        self._ids = [known[digest] for digest in digests]
+        known = dict(self._rows("SELECT digest, id FROM images"))
+        self.ids = [known[digest] for digest in digests]
+        """Of each image, from 1; those of images that were there before stay."""
 
     @contextmanager
     def change(self) -> Iterator[None]:
@@ -106,17 +122,24 @@ class TableStore:
 
     def points(self, image: int) -> NDArray[np.float32]:
         """Return the keypoints (N, 2) of an image."""
-        return _floats(self._row("SELECT points FROM images WHERE id = ?", self._ids[image])[0]).reshape(-1, 2)
+        return _floats(self._row("SELECT points FROM images WHERE id = ?", self.ids[image])[0]).reshape(-1, 2)
 
     def scores(self, image: int) -> NDArray[np.float32]:
         """Return the scores (N,) of an image's keypoints."""
-        return _floats(self._row("SELECT scores FROM images WHERE id = ?", self._ids[image])[0])
+        return _floats(self._row("SELECT scores FROM images WHERE id = ?", self.ids[image])[0])
 
-    def write_table(self, image: int, points: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
+    def table(self, image: int) -> Table:
+        """Return all that is known of an image's keypoints."""
+        command = "SELECT points, scores, detections, rows FROM images WHERE id = ?"
+        points, scores, detections, rows = self._row(command, self.ids[image])
+        return Table(_floats(points).reshape(-1, 2), _floats(scores), _ints(detections), _ints(rows))
+
+    def write_table(self, image: int, table: Table) -> None:
         """Write an image's table."""
+        arrays = (table.points, table.scores, table.detections, table.rows)
         self._database.execute(
-            "UPDATE images SET points = ?, scores = ? WHERE id = ?",
-            (points.tobytes(), scores.tobytes(), self._ids[image]),
+            "UPDATE images SET points = ?, scores = ?, detections = ?, rows = ? WHERE id = ?",
+            (*(array.tobytes() for array in arrays), self.ids[image]),
         )
 
     def matches(self, pair: Pair) -> IndexMatches:
@@ -137,7 +160,7 @@ class TableStore:
     def labels(self, image: int, partner: int) -> Labels:
         """Return what `write_labels` wrote inside this change."""
         command = "SELECT own, other, confidence FROM labels WHERE image = ? AND partner = ?"
-        own, other, confidence = self._row(command, self._ids[image], self._ids[partner])
+        own, other, confidence = self._row(command, self.ids[image], self.ids[partner])
         return Labels(_ints(own), _ints(other), _floats(confidence))
 
     def write_labels(self, image: int, partner: int, labels: Labels) -> None:
@@ -145,22 +168,35 @@ class TableStore:
         arrays = (labels.own, labels.other, labels.confidence)
         self._database.execute(
             "INSERT INTO labels VALUES (?, ?, ?, ?, ?)",
-            (self._ids[image], self._ids[partner], *(array.tobytes() for array in arrays)),
+            (self.ids[image], self.ids[partner], *(array.tobytes() for array in arrays)),
         )
 
     def pairs(self) -> list[Pair]:
         """Return the pairs that have been written, both of whose images are in the folder, in order."""
-        numbers = {id_: number for number, id_ in enumerate(self._ids)}
+        numbers = {id_: number for number, id_ in enumerate(self.ids)}
         known = [(numbers.get(a), numbers.get(b)) for a, b in self._rows("SELECT image0, image1 FROM pairs")]
         return sorted((min(a, b), max(a, b)) for a, b in known if a is not None and b is not None)
 
     def all(self) -> FolderMatches:
         """Return all tables and matches, read when they are asked for."""
-        points, scores = (OnDiskSequence(len(self._ids), read) for read in (self.points, self.scores))
+        points, scores = (OnDiskSequence(len(self.ids), read) for read in (self.points, self.scores))
         return FolderMatches(points, scores, OnDiskMapping({pair: pair for pair in self.pairs()}, self.matches))
 
+    def _refuse_others(self, title: Mapping[str, object]) -> None:
+        there = self._rows("SELECT title FROM about")
+        if not there:
+            self._database.execute("INSERT INTO about VALUES (?)", (json.dumps(title, sort_keys=True),))
+            return
+        old = json.loads(there[0][0])
+        changed = [f"{key} {old.get(key)} there, {title[key]} now" for key in title if old.get(key) != title[key]]
+        if changed:
+            raise S2LDError(
+                f"{self._path}: holds keypoints made otherwise ({', '.join(changed)}); add --refit to make them anew, "
+                "or choose another output folder"
+            )
+
     def _ordered(self, pair: Pair) -> tuple[int, int, bool]:
-        id0, id1 = (self._ids[i] for i in pair)
+        id0, id1 = (self.ids[i] for i in pair)
         return (id1, id0, True) if id0 > id1 else (id0, id1, False)
 
     def _row(self, command: str, *values: int) -> tuple[Any, ...]:
