@@ -69,7 +69,12 @@ class MovingPicture:
 
 
 def measure(
-    frames: int, jobs: int, threads: int, resize: int = SIZE[0], moving: MovingPicture | None = None
+    frames: int,
+    jobs: int,
+    threads: int,
+    resize: int = SIZE[0],
+    precision: str = "auto",
+    moving: MovingPicture | None = None,
 ) -> list[Outcome]:
     """A picture that sways before another one, 480x360 px, as an .mp4: `s2ld track --reference` with Lite on the CPU.
 
@@ -81,6 +86,7 @@ def measure(
         jobs: frames that are matched at a time.
         threads: of torch, shared by them.
         resize: longer side at which images are matched, px.
+        precision: of `Matcher`.
         moving: what is filmed; None: a `MovingPicture`.
 
     Raises:
@@ -88,7 +94,7 @@ def measure(
     """
     torch.set_num_threads(threads)
     moving = moving or MovingPicture()
-    matcher = Matcher.from_pretrained(device="cpu", max_side=resize)
+    matcher = Matcher.from_pretrained(device="cpu", max_side=resize, precision=precision)
     following = Following(moving.reference, jobs=jobs)
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "film.mp4"
