@@ -126,9 +126,9 @@ def _following(args: argparse.Namespace) -> Following:
 
 
 def _matcher(args: argparse.Namespace) -> Matcher:
-    from s2ld.matcher import Matcher
+    from s2ld.video.sightings import frame_matcher
 
-    return Matcher.from_pretrained(args.weight, args.threshold, args.resize, args.device, precision=args.precision)
+    return frame_matcher(args.weight, args.threshold, args.resize, args.device, args.precision)
 
 
 def _with_jobs(following: Following, jobs: int | None, matcher: Matcher) -> Following:
