@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src/s2ld"
-BOTTOM = "config devices errors extras files geometry hdf5 locks log memory pretrained types"
+BOTTOM = "config devices errors extras files geometry hdf5 locks log memory pretrained processes types"
 FLOORS = (
     tuple(BOTTOM.split()),
     ("models",),

@@ -1,12 +1,15 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from slow_identity import slow_identify
 
 from s2ld.errors import S2LDError
 from s2ld.sfm.matching.folder import RawMatches
-from s2ld.sfm.matching.identity import FolderMatches, IdentitySettings, identify
+from s2ld.sfm.matching.identity import IdentitySettings, identify
 from s2ld.sfm.matching.keypoints import ImageKeypoints, PairMatches
+from s2ld.sfm.matching.storage.tables import FolderMatches, TableStore
 
 IMAGES = 5
 POINTS = 40
@@ -156,3 +159,22 @@ def test_px_of_the_network_are_meant() -> None:
 def test_settings_out_of_range_are_named(values: dict[str, object]) -> None:
     with pytest.raises(S2LDError, match=r"mode|radius"):
         IdentitySettings(**values)
+
+
+@pytest.mark.parametrize("mode", ["identity", "grid", "none"])
+def test_image_by_image_and_from_a_file_it_is_what_all_at_once_gives(mode: str, tmp_path: Path) -> None:
+    raw, _ = folder(spread=1.0, noise=0.3)
+    few = {pair: matches for pair, matches in raw.pairs.items() if pair != (1, 3)}
+    settings = IdentitySettings(mode, radius=1.5, cycle=0.6, most=30)
+    store = TableStore(tmp_path / "identity.db", [bytes([i]) for i in range(IMAGES)], {})
+    found, expected = (
+        identify(RawMatches(raw.images, few), settings, store),
+        slow_identify(RawMatches(raw.images, few), settings),
+    )
+    assert list(found.pairs) == list(expected.pairs)
+    for pair, matches in expected.pairs.items():
+        assert np.array_equal(found.pairs[pair].indices, matches.indices)
+        assert np.array_equal(found.pairs[pair].scores, matches.scores)
+    for some, other in ((found.keypoints, expected.keypoints), (found.scores, expected.scores)):
+        assert all(map(np.array_equal, some, other))
+    assert sum(len(matches) for matches in found.pairs.values()) > 100

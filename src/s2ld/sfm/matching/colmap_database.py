@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from s2ld.errors import S2LDError, one_line
 from s2ld.files import make_folder, whole_file
 from s2ld.sfm.mapping.cameras import MODEL, CameraGroup, colmap_camera
 from s2ld.sfm.mapping.colmap import load_pycolmap
-from s2ld.sfm.matching.identity import FolderMatches
+from s2ld.sfm.matching.storage.tables import FolderMatches
 
 DATABASE_BYTES = 2**21
 """Of an empty database with SQLite's own files beside it, rounded up."""
@@ -22,6 +23,9 @@ WRITTEN_TWICE = 3
 """SQLite's log holds what is written a second time; a margin on top."""
 SIFT_FEATURES = 8192
 """Of an image at most, COLMAP's default."""
+Item = TypeVar("Item")
+BATCH = 1000
+"""Images, or pairs, that are written at once."""
 HALF = 0.5
 """COLMAP's pixel centres lie at halves, ours and hloc's at integers."""
 
@@ -55,8 +59,8 @@ def write_database(
         try:
             with pycolmap.DatabaseTransaction(database):
                 _write_images(pycolmap, database, names, cameras, model)
-                if matches is not None:
-                    _write_matches(database, matches)
+            if matches is not None:
+                _write_matches(pycolmap, database, matches)
         finally:
             database.close()
         if matches is not None:
@@ -139,9 +143,20 @@ def _write_images(
         database.write_frame(frame, use_frame_id=True)
 
 
-def _write_matches(database: Any, matches: FolderMatches) -> None:
-    for index, keypoints in enumerate(matches.keypoints):
-        database.write_keypoints(index + 1, keypoints.astype(np.float32) + np.float32(HALF))
-    for (i, j), found in matches.pairs.items():
-        if len(found.indices):
-            database.write_matches(i + 1, j + 1, found.indices.astype(np.uint32))
+def _write_matches(pycolmap: Any, database: Any, matches: FolderMatches) -> None:
+    """In batches: what a transaction has changed is held until its end."""
+    for batch in _batches(enumerate(matches.keypoints, 1)):
+        with pycolmap.DatabaseTransaction(database):
+            for image, keypoints in batch:
+                database.write_keypoints(image, keypoints.astype(np.float32) + np.float32(HALF))
+    for pairs in _batches(matches.pairs.items()):
+        with pycolmap.DatabaseTransaction(database):
+            for (i, j), found in pairs:
+                if len(found.indices):
+                    database.write_matches(i + 1, j + 1, found.indices.astype(np.uint32))
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while batch := list(islice(rest, BATCH)):
+        yield batch

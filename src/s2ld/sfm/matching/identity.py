@@ -9,7 +9,7 @@ such as detections of two images that lie some px apart on the same thing, stays
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from s2ld.sfm.matching.clustering import cluster
 from s2ld.sfm.matching.folder import RawMatches
 from s2ld.sfm.matching.keypoints import PairMatches
 from s2ld.sfm.matching.pairs import Pair
+from s2ld.sfm.matching.storage.tables import FolderMatches, IndexMatches, Labels, TableStore
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -54,73 +55,83 @@ MODES = ("identity", "grid", "none")
 
 
 @dataclass(frozen=True)
-class IndexMatches:
-    """Matches of one pair between rows of two tables of keypoints; no row is in two of them."""
-
-    indices: NDArray[np.int32]
-    """(M, 2) row in the first image's table, row in the second's."""
-    scores: NDArray[np.float32]
-    """(M,) confidence in [0, 1]."""
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-@dataclass(frozen=True)
-class FolderMatches:
-    """Keypoints and matches of a folder."""
-
-    keypoints: Sequence[NDArray[np.float32]]
-    """(N, 2) of each image, image px, pixel centres at integers; each is in a match."""
-    scores: Sequence[NDArray[np.float32]]
-    """(N,) of each image: the confidence of all measurements that agree in the keypoint, together."""
-    pairs: Mapping[Pair, IndexMatches]
-
-
-@dataclass(frozen=True)
 class _Measured:
     """Where M detections of one image are in another one."""
 
-    source: int
-    target: int
     detection: NDArray[np.int32]
-    """(M,) of the source image."""
+    """(M,) of the first image."""
     points: Floats
-    """(M, 2) px of the target image."""
-    confidence: Floats
+    """(M, 2) px of the other image."""
+    confidence: NDArray[np.float32]
     """(M,)."""
 
     def at(self, rows: NDArray[np.bool_]) -> _Measured:
-        return _Measured(self.source, self.target, self.detection[rows], self.points[rows], self.confidence[rows])
+        return _Measured(self.detection[rows], self.points[rows], self.confidence[rows])
+
+    def of(self, detections: Ints) -> _Measured:
+        """Those of some detections, which are in order."""
+        return self.at(np.isin(self.detection, detections))
 
 
-def identify(raw: RawMatches, settings: IdentitySettings | None = None) -> FolderMatches:
-    """Give keypoints an identity; see the module and `IdentitySettings`."""
+NOTHING = _Measured(np.zeros(0, np.int32), np.zeros((0, 2)), np.zeros(0, np.float32))
+
+
+def identify(
+    raw: RawMatches, settings: IdentitySettings | None = None, store: TableStore | None = None
+) -> FolderMatches:
+    """Give keypoints an identity, image by image: memory does not grow with the number of pairs.
+
+    Args:
+        raw: matches of the folder.
+        settings: see there.
+        store: gets the tables; None: they are kept in memory.
+
+    Returns:
+        What `store` holds.
+
+    Raises:
+        S2LDError: `store` cannot be written; it stays as it was.
+    """
     settings = settings or IdentitySettings()
-    measured = list(_measurements(raw, settings))
+    store = store or TableStore(None, [str(i).encode() for i in range(len(raw.images))], {})
+    partners = partners_of(raw)
+    with store.change():
+        chosen = [_chosen(raw, i, some, settings) for i, some in partners.items()]
+        for i, some in partners.items():
+            _write_table(raw, store, i, some, chosen, settings)
+        used = [np.zeros(len(store.points(i)), bool) for i in partners]
+        for pair in raw.pairs:
+            matches = _matches(store, pair)
+            for i, rows in zip(pair, matches.indices.T, strict=True):
+                used[i][rows] = True
+            store.write_matches(pair, matches)
+        _drop_unused(store, raw.pairs, used)
+    return store.all()
+
+
+def partners_of(raw: RawMatches) -> dict[int, list[int]]:
+    """Return the images with which each image is matched, in order."""
+    partners: dict[int, list[int]] = {i: [] for i in range(len(raw.images))}
+    for i, j in raw.pairs:
+        partners[i].append(j)
+        partners[j].append(i)
+    return {i: sorted(some) for i, some in partners.items()}
+
+
+def _measured(raw: RawMatches, source: int, target: int, settings: IdentitySettings) -> _Measured:
+    """What a pair measures in one direction: with an identity both are used, else the one that the network gives."""
+    pair = min(source, target), max(source, target)
+    matches = raw.pairs[pair]
+    good = matches.confidence1 > 0
     if settings.mode == "identity":
-        measured = _best_measured(raw, measured, settings)
-    tables, sources, targets = _tables(raw, measured, settings)
-    found: dict[Pair, list[tuple[Ints, Floats]]] = {pair: [] for pair in raw.pairs}
-    for some, source, target in zip(measured, sources, targets, strict=True):
-        forward = some.source < some.target
-        pair = (some.source, some.target) if forward else (some.target, some.source)
-        found[pair].append((np.stack([source, target] if forward else [target, source], 1), some.confidence))
-    joined = {pair: [np.concatenate(part) for part in zip(*parts, strict=True)] for pair, parts in found.items()}
-    return _without_unused(tables, {pair: _one_to_one(*parts) for pair, parts in joined.items()})
-
-
-def _measurements(raw: RawMatches, settings: IdentitySettings) -> Iterator[_Measured]:
-    """Each pair's measurements: in both images where matches have an identity, else as the network gives them."""
-    both = settings.mode == "identity"
-    for (i, j), matches in raw.pairs.items():
-        good1 = matches.confidence1 > 0
-        if both:
-            good1 = good1 & (matches.confidence0 > 0) & (_cycle_error(raw, (i, j), matches) < settings.cycle)
-            yield _Measured(j, i, matches.cell1, matches.points0.astype(float), matches.confidence0.astype(float)).at(
-                good1
-            )
-        yield _Measured(i, j, matches.cell0, matches.points1.astype(float), matches.confidence1.astype(float)).at(good1)
+        good = good & (matches.confidence0 > 0) & (_cycle_error(raw, pair, matches) < settings.cycle)
+    if source < target:
+        some = _Measured(matches.cell0, matches.points1.astype(float), matches.confidence1)
+    elif settings.mode == "identity":
+        some = _Measured(matches.cell1, matches.points0.astype(float), matches.confidence0)
+    else:
+        return NOTHING
+    return some.at(good)
 
 
 def _cycle_error(raw: RawMatches, pair: Pair, matches: PairMatches) -> Floats:
@@ -135,51 +146,46 @@ def _cycle_error(raw: RawMatches, pair: Pair, matches: PairMatches) -> Floats:
     return np.asarray(np.linalg.norm(there + back, axis=1))
 
 
-def _best_measured(raw: RawMatches, measured: Sequence[_Measured], settings: IdentitySettings) -> list[_Measured]:
-    """Keep detections that are measured in enough pairs (all that a photograph has will do), at most so many of one."""
-    counts = [np.zeros(len(image.points)) for image in raw.images]
-    weights = [np.zeros(len(image.points)) for image in raw.images]
-    partners = [0] * len(raw.images)
-    for some in measured:
-        counts[some.source][some.detection] += 1
-        weights[some.source][some.detection] += some.confidence
-        partners[some.source] += 1
-    kept = []
-    for count, weight, number in zip(counts, weights, partners, strict=True):
-        good = np.where((count > 0) & (count >= min(settings.least_pairs, number)), weight, 0)
-        best = np.argsort(-good, kind="stable")[: settings.most]
-        flags = np.zeros(len(good), bool)
-        flags[best] = good[best] > 0
-        kept.append(flags)
-    return [some.at(kept[some.source][some.detection]) for some in measured]
+def _chosen(raw: RawMatches, image: int, partners: Sequence[int], settings: IdentitySettings) -> Ints:
+    """Return the detections of an image that are measured in enough pairs (all that it has will do), at most so many.
 
-
-def _tables(
-    raw: RawMatches, measured: Sequence[_Measured], settings: IdentitySettings
-) -> tuple[list[tuple[Floats, Floats]], list[Ints], list[Ints]]:
-    """Make each image's table of keypoints.
-
-    Returns:
-        Each image's points (N, 2) and scores (N,); for each of `measured`, (M,) rows of the source's table, and (M,)
-        rows of the target's.
+    Without an identity all count.
     """
-    rows: tuple[dict[int, Ints], dict[int, Ints]] = ({}, {})
-    tables: list[tuple[Floats, Floats]] = []
-    for number, image in enumerate(raw.images):
-        parts = [
-            (0, n, image.points[some.detection].astype(float))
-            for n, some in enumerate(measured)
-            if some.source == number
-        ]
-        parts += [(1, n, some.points) for n, some in enumerate(measured) if some.target == number]
-        points = np.concatenate([np.zeros((0, 2)), *(part[2] for part in parts)])
-        weights = np.concatenate([np.zeros(0), *(measured[n].confidence for _, n, _ in parts)])
-        places, label = _join(points, weights, image.scale, settings)
-        tables.append((places, np.bincount(label, weights, len(places)).astype(float)))
-        ends = np.cumsum([len(part[2]) for part in parts])
-        for (side, n, _), some in zip(parts, np.split(label, ends[:-1]) if len(ends) else [], strict=True):
-            rows[side][n] = some
-    return tables, [rows[0][n] for n in range(len(measured))], [rows[1][n] for n in range(len(measured))]
+    size = len(raw.images[image].points)
+    if settings.mode != "identity":
+        return np.arange(size)
+    count, weight = np.zeros(size), np.zeros(size)
+    for partner in partners:
+        some = _measured(raw, image, partner, settings)
+        count[some.detection] += 1
+        weight[some.detection] += some.confidence
+    weight[count < max(1, min(settings.least_pairs, len(partners)))] = 0
+    best = np.argsort(-weight, kind="stable")[: settings.most]
+    return np.sort(best[weight[best] > 0])
+
+
+def _write_table(
+    raw: RawMatches,
+    store: TableStore,
+    image: int,
+    partners: Sequence[int],
+    chosen: Sequence[Ints],
+    settings: IdentitySettings,
+) -> None:
+    """Make an image's table of keypoints, and label what is measured from and in it by their rows."""
+    own = [_measured(raw, image, j, settings).of(chosen[image]) for j in partners]
+    others = [_measured(raw, j, image, settings).of(chosen[j]) for j in partners]
+    detections = raw.images[image].points
+    parts = [*(detections[some.detection].astype(float) for some in own), *(some.points for some in others)]
+    points = np.concatenate([np.zeros((0, 2)), *parts])
+    weights = np.concatenate([np.zeros(0), *(some.confidence.astype(float) for some in (*own, *others))])
+    places, label = _join(points, weights, raw.images[image].scale, settings)
+    scores = np.bincount(label, weights, len(places)).astype(np.float32)
+    store.write_table(image, places.astype(np.float32), scores)
+    ends = np.cumsum([len(part) for part in parts])
+    rows = np.split(label.astype(np.int32), ends[:-1]) if len(ends) else []
+    for partner, some, mine, theirs in zip(partners, own, rows[: len(own)], rows[len(own) :], strict=True):
+        store.write_labels(image, partner, Labels(mine, theirs, some.confidence))
 
 
 def _join(points: Floats, weights: Floats, scale: Floats, settings: IdentitySettings) -> tuple[Floats, Ints]:
@@ -199,7 +205,7 @@ def _join(points: Floats, weights: Floats, scale: Floats, settings: IdentitySett
     return np.stack(means, 1), label[first]
 
 
-def _one_to_one(rows: Ints, confidence: Floats) -> IndexMatches:
+def _one_to_one(rows: NDArray[np.int32], confidence: NDArray[np.float32]) -> IndexMatches:
     """Keep, of matches that share a keypoint, the most confident: once by the first image, then by the second."""
     order = np.argsort(-confidence, kind="stable")
     for axis in (0, 1):
@@ -209,20 +215,19 @@ def _one_to_one(rows: Ints, confidence: Floats) -> IndexMatches:
     return IndexMatches(rows[order].astype(np.int32), confidence[order].astype(np.float32))
 
 
-def _without_unused(tables: Sequence[tuple[Floats, Floats]], pairs: Mapping[Pair, IndexMatches]) -> FolderMatches:
+def _matches(store: TableStore, pair: Pair) -> IndexMatches:
+    """Return the matches of a pair by the labels of its two images."""
+    first, second = store.labels(*pair), store.labels(*pair[::-1])
+    rows = [np.stack([first.other, second.own], 1), np.stack([first.own, second.other], 1)]
+    return _one_to_one(np.concatenate(rows), np.concatenate([second.confidence, first.confidence]))
+
+
+def _drop_unused(store: TableStore, pairs: Iterable[Pair], used: Sequence[NDArray[np.bool_]]) -> None:
     """Drop keypoints that are in no match."""
-    used = [np.zeros(len(points), bool) for points, _ in tables]
-    for (i, j), matches in pairs.items():
-        used[i][matches.indices[:, 0]] = True
-        used[j][matches.indices[:, 1]] = True
-    new = [np.cumsum(flags) - 1 for flags in used]
-    return FolderMatches(
-        [points[flags].astype(np.float32) for (points, _), flags in zip(tables, used, strict=True)],
-        [scores[flags].astype(np.float32) for (_, scores), flags in zip(tables, used, strict=True)],
-        {
-            (i, j): IndexMatches(
-                np.stack([new[i][m.indices[:, 0]], new[j][m.indices[:, 1]]], 1).astype(np.int32), m.scores
-            )
-            for (i, j), m in pairs.items()
-        },
-    )
+    new = [(np.cumsum(flags) - 1).astype(np.int32) for flags in used]
+    for image, flags in enumerate(used):
+        store.write_table(image, store.points(image)[flags], store.scores(image)[flags])
+    for i, j in pairs:
+        matches = store.matches((i, j))
+        indices = np.stack([new[i][matches.indices[:, 0]], new[j][matches.indices[:, 1]]], 1)
+        store.write_matches((i, j), IndexMatches(indices, matches.scores))
