@@ -45,7 +45,7 @@ def test_errors_of_a_table_by_hand(tmp_path: Path) -> None:
 
 
 def test_measure_tells_rate_time_and_errors() -> None:
-    rate, cpu, tracked, mean, largest = measure(3, 1, 1, 160, MOVING)
+    rate, cpu, tracked, mean, largest = measure(3, 1, 1, 160, "fp32", MOVING)
     assert (rate.target, rate.at_least) == (LEAST, True)
     assert rate.value is not None
     assert rate.value > 0

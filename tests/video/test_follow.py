@@ -15,6 +15,7 @@ from s2ld.benchmarks.tracking import RATE, MovingPicture
 from s2ld.geometry.homography import corner_error
 from s2ld.video.follow import Followed, Following, Seen, follow, follow_video
 from s2ld.video.reading import Frame, Video
+from s2ld.video.sightings import CANDIDATES, frame_matcher
 from s2ld.video.tracker import Smoothing
 
 SIZE = (240, 184)
@@ -25,7 +26,7 @@ HIDDEN = range(3, 6)
 
 @pytest.fixture(scope="module")
 def matcher() -> Matcher:
-    return Matcher.from_pretrained(device="cpu", max_side=240)
+    return frame_matcher("s2ld-lite", max_side=240, device="cpu", precision="fp32")
 
 
 def error(seen: Seen, true: np.ndarray, size: tuple[int, int]) -> float:
@@ -63,6 +64,12 @@ def test_features_of_each_picture_are_extracted_once(matcher: Matcher, monkeypat
     passed.clear()
     list(follow(MOVING.frames(3), matcher, Following()))
     assert len(passed) == 3
+
+
+def test_a_matcher_for_frames_judges_fewer_candidates(matcher: Matcher) -> None:
+    assert matcher.model.config.CONSENSUS.CANDIDATES == CANDIDATES < 2000
+    large = cv2.resize(MOVING.reference, (640, 480))
+    assert 100 < len(Matcher(matcher.model, max_side=640)(large, large)) < 2 * CANDIDATES  # densified
 
 
 def scene(number: int) -> Frame:

@@ -17,10 +17,11 @@ from s2ld.benchmarks.outcome import Outcome
 from s2ld.data.images.reading import UInt8Image
 from s2ld.evaluation.shifts import pictures
 from s2ld.geometry.homography import corner_error
-from s2ld.matcher import Matcher
+from s2ld.pretrained import DEFAULT
 from s2ld.types import FloatArray
 from s2ld.video.follow import Followed, Following, follow_video
 from s2ld.video.reading import Frame, Video
+from s2ld.video.sightings import frame_matcher
 from s2ld.video.tracker import corners_of
 from s2ld.video.writing import video_file
 
@@ -69,7 +70,12 @@ class MovingPicture:
 
 
 def measure(
-    frames: int, jobs: int, threads: int, resize: int = SIZE[0], moving: MovingPicture | None = None
+    frames: int,
+    jobs: int,
+    threads: int,
+    resize: int = SIZE[0],
+    precision: str = "auto",
+    moving: MovingPicture | None = None,
 ) -> list[Outcome]:
     """A picture that sways before another one, 480x360 px, as an .mp4: `s2ld track --reference` with Lite on the CPU.
 
@@ -81,6 +87,7 @@ def measure(
         jobs: frames that are matched at a time.
         threads: of torch, shared by them.
         resize: longer side at which images are matched, px.
+        precision: fp32, bf16 or auto.
         moving: what is filmed; None: a `MovingPicture`.
 
     Raises:
@@ -88,7 +95,7 @@ def measure(
     """
     torch.set_num_threads(threads)
     moving = moving or MovingPicture()
-    matcher = Matcher.from_pretrained(device="cpu", max_side=resize)
+    matcher = frame_matcher(DEFAULT, None, resize, "cpu", precision)
     following = Following(moving.reference, jobs=jobs)
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "film.mp4"

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,9 +16,13 @@ import torch
 
 from s2ld.data.images.reading import UInt8Image
 from s2ld.matcher import Matcher
+from s2ld.models.checkpoint import load_model
+from s2ld.pretrained import resolve
 from s2ld.types import Extracted, FloatArray
 from s2ld.video.reading import Frame
 
+CANDIDATES = 500
+"""Matches of a frame that are judged, the most confident ones: more take time and make the homography no better."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -52,6 +57,22 @@ class Finding:
 class _View:
     frame: Frame
     extracted: Extracted
+
+
+def frame_matcher(
+    weight: str | Path,
+    threshold: float | None = None,
+    max_side: int | None = None,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+) -> Matcher:
+    """Return a matcher as `Matcher.from_pretrained` does, quicker for `CANDIDATES` where its weights have a consensus.
+
+    Raises:
+        S2LDError: as there.
+    """
+    model, _ = load_model(resolve(weight), model_overrides=("MODEL.CONSENSUS.CANDIDATES", str(CANDIDATES)))
+    return Matcher(model, threshold, max_side, device, precision=precision)
 
 
 def find_reference(

@@ -13,13 +13,13 @@ from s2ld.cli.benchmarks.track import script
 def test_the_table_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked = []
 
-    def measured(*arguments: int) -> list[Outcome]:
+    def measured(*arguments: object) -> list[Outcome]:
         asked.append(arguments)
         return [Outcome("frames a second", 7.0, "", 6.0, True)]
 
     monkeypatch.setattr(tracking, "measure", measured)
     assert script(["--frames", "5", "--jobs", "3", "--threads", "1"]) == 0
-    assert asked == [(5, 3, 1, 480)]
+    assert asked == [(5, 3, 1, 480, "auto")]
     shown = capsys.readouterr().out
     assert "3 frame(s) at a time" in shown
     assert "| frames a second | 7        | at least 6 | yes   |" in shown

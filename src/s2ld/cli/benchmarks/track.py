@@ -30,6 +30,10 @@ def build_parser() -> Parser:
         "--resize", type=int, default=480, metavar="PX",
         help="longer side at which images are matched (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "auto"), default="auto",
+        help="as s2ld track's (default: %(default)s)",
+    )  # fmt: skip
     return parser
 
 
@@ -53,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> list[Outcome]:
 
     machine = describe_machine(torch.device("cpu"), set_threads(args.threads))
     print(f"machine: {describe_cpu()}; {machine}; {args.jobs} frame(s) at a time\n", flush=True)
-    outcomes = measure(args.frames, args.jobs, args.threads, args.resize)
+    outcomes = measure(args.frames, args.jobs, args.threads, args.resize, args.precision)
     print(outcome_table(outcomes))
     return outcomes
 

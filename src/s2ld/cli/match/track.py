@@ -49,7 +49,7 @@ def build_parser() -> Parser:
     parser.add_argument("--threshold", type=float, help="confidence a match must exceed (default: the weights' own)")
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
     parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "auto"), default="fp32",
+        "--precision", choices=("fp32", "bf16", "auto"), default="auto",
         help="bf16: faster where the processor has bfloat16; auto: bf16 there, else fp32 (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -126,9 +126,9 @@ def _following(args: argparse.Namespace) -> Following:
 
 
 def _matcher(args: argparse.Namespace) -> Matcher:
-    from s2ld.matcher import Matcher
+    from s2ld.video.sightings import frame_matcher
 
-    return Matcher.from_pretrained(args.weight, args.threshold, args.resize, args.device, precision=args.precision)
+    return frame_matcher(args.weight, args.threshold, args.resize, args.device, args.precision)
 
 
 def _with_jobs(following: Following, jobs: int | None, matcher: Matcher) -> Following:
