@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src/s2ld"
-BOTTOM = "config devices errors extras files geometry hdf5 locks log memory pretrained types"
+BOTTOM = "config devices errors extras files geometry hdf5 locks log memory pretrained processes types"
 FLOORS = (
     tuple(BOTTOM.split()),
     ("models",),
     ("data",),
     ("compat", "matcher", "matcher_options", "pair_matching", "turns", "viz"),
-    ("evaluation",),
+    ("evaluation", "video"),
     ("sfm", "training"),
     ("benchmarks", "web"),
     ("cli",),

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from s2ld.cli.evaluate.test import build_parser as build_test_parser
 from s2ld.cli.items import split_items
 from s2ld.cli.train.train import build_parser
 from s2ld.config import build_config, defaults
 from s2ld.errors import S2LDError
 from s2ld.models.checkpoint import read_weights
+from s2ld.processes.ddp import check_slurm
 from s2ld.training.loop.optim import run_scale, schedule_factor
-from s2ld.training.loop.processes import check_slurm
 
 ROOT = Path(__file__).resolve().parents[3]
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2", "SLURM_JOB_ID": "17"}
@@ -158,6 +159,19 @@ def test_a_job_trains_on_all_nodes_and_is_queued_again_if_it_was_stopped(
     assert (tmp_path / "scontrol.txt").exists() == requeued
     if requeued:
         assert (tmp_path / "scontrol.txt").read_text() == "requeue\n17\n"
+
+
+@pytest.mark.parametrize(("status", "requeued"), [(0, False), (143, True)])
+def test_an_evaluating_job_shares_out_the_pairs_to_all_nodes(tmp_path: Path, status: int, requeued: bool) -> None:
+    record(tmp_path, ["srun", "scontrol"])
+    (tmp_path / "scontrol").write_text((tmp_path / "scontrol").read_text().replace("${STATUS:-0}", "0"))
+    job = {**SLURM, "SLURM_CPUS_PER_TASK": "6", "SLURM_SUBMIT_DIR": str(ROOT), "STATUS": str(status)}
+    assert run("scripts/slurm/test.sbatch", tmp_path, "--limit", "8", **job) == status
+    given = (tmp_path / "srun.txt").read_text().splitlines()
+    arguments = build_test_parser().parse_intermixed_args(given[given.index("test.py") + 1 :])
+    assert (arguments.devices, arguments.num_nodes, arguments.accelerator) == ("4", 2, "gpu")
+    assert arguments.limit == 8
+    assert (tmp_path / "scontrol.txt").exists() == requeued
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +19,12 @@ from s2ld.errors import S2LDError
 from s2ld.evaluation.predictions.cache import (
     CacheHeader,
     PairPrediction,
-    complete_cache,
     header_changes,
     read_cache,
     read_header,
 )
 from s2ld.evaluation.predictions.journal import Journal, read_title
+from s2ld.evaluation.predictions.unfinished import Unfinished, complete_cache
 
 PAIRS = 40
 HEADER = CacheHeader("w", "0123456789abcdef", "posed_pairs", PAIRS, "model", "data", 0.05)
@@ -54,14 +54,14 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from test_cache import HEADER, PAIRS, made
-from s2ld.evaluation.predictions.cache import complete_cache
+from s2ld.evaluation.predictions.unfinished import complete_cache
 from s2ld.log import logger
 
 logger.enable("s2ld")
 logger.add(sys.stdout, format="{message}")
 
-def predict(start):
-    for number in range(start, PAIRS):
+def predict(todo):
+    for number in todo:
         print(number, flush=True)
         yield made(number, 50000)
 
@@ -122,9 +122,9 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, told: list[st
     path = tmp_path / "predictions.h5"
     starts: list[int] = []
 
-    def predict(start: int) -> Iterator[PairPrediction]:
-        starts.append(start)
-        return map(made, range(start, PAIRS))
+    def predict(todo: Sequence[int]) -> Iterator[PairPrediction]:
+        starts.append(todo[0])
+        return map(made, todo)
 
     with (
         largest_file(100_000),
@@ -143,8 +143,8 @@ def test_a_full_disk_at_the_end_keeps_the_journal(tmp_path: Path) -> None:
     path = tmp_path / "predictions.h5"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def full(start: int) -> Iterator[PairPrediction]:
-        yield from map(made, range(start, PAIRS))
+    def full(todo: Sequence[int]) -> Iterator[PairPrediction]:
+        yield from map(made, todo)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
 
     try:
@@ -153,18 +153,18 @@ def test_a_full_disk_at_the_end_keeps_the_journal(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not path.exists()
-    assert complete_cache(path, HEADER, lambda start: map(made, range(start, PAIRS)))
+    assert complete_cache(path, HEADER, lambda todo: map(made, todo))
     assert_whole(path)
 
 
 def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
-    def interrupted(start: int) -> Iterator[PairPrediction]:
+    def interrupted(todo: Sequence[int]) -> Iterator[PairPrediction]:
         yield made(0)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match="1 of 40 pairs are kept"):
         complete_cache(tmp_path / "predictions.h5", HEADER, interrupted)
-    assert complete_cache(tmp_path / "predictions.h5", HEADER, lambda start: map(made, range(start, PAIRS)))
+    assert complete_cache(tmp_path / "predictions.h5", HEADER, lambda todo: map(made, todo))
     assert_whole(tmp_path / "predictions.h5")
 
 
@@ -181,9 +181,9 @@ def test_what_has_changed_is_named_and_predicted_anew(tmp_path: Path, told: list
     path = tmp_path / "predictions.h5"
     starts: list[int] = []
 
-    def predict(start: int) -> Iterator[PairPrediction]:
-        starts.append(start)
-        return map(made, range(start, 2))
+    def predict(todo: Sequence[int]) -> Iterator[PairPrediction]:
+        starts.append(todo[0])
+        return map(made, todo)
 
     assert complete_cache(path, old, predict)
     assert not complete_cache(path, old, predict)
@@ -197,5 +197,29 @@ def test_what_has_changed_is_named_and_predicted_anew(tmp_path: Path, told: list
 
 def test_a_journal_with_pairs_missing_is_no_cache(tmp_path: Path) -> None:
     with pytest.raises(S2LDError, match=r"\.partial: holds 3 of 40 pairs"):
-        complete_cache(tmp_path / "predictions.h5", HEADER, lambda start: map(made, range(start, 3)))
+        complete_cache(tmp_path / "predictions.h5", HEADER, lambda todo: map(made, todo[:3]))
     assert read_header(tmp_path / "predictions.h5") is None
+
+
+def test_pairs_of_several_journals_become_the_cache_that_one_process_makes(tmp_path: Path, told: list[str]) -> None:
+    one, many = tmp_path / "one.h5", tmp_path / "ma[n]y.h5"
+    complete_cache(one, HEADER, lambda todo: map(made, todo))
+    for rank in range(3):  # the last one was killed early
+        journal = Unfinished(many, HEADER)
+        journal.begin(rank)
+        for number in list(range(rank, PAIRS, 3))[: 2 if rank == 2 else None]:
+            journal.add(number, made(number))
+    stale = Unfinished(many, replace(HEADER, digest="another"))
+    stale.begin(3)
+    stale.add(0, made(1))
+    left: list[int] = []
+
+    def predict(todo: Sequence[int]) -> Iterator[PairPrediction]:
+        left.extend(todo)
+        return map(made, todo)
+
+    assert complete_cache(many, HEADER, predict)
+    assert left == list(range(8, PAIRS, 3))
+    assert any(f"going on after {PAIRS - len(left)} of {PAIRS} pairs" in line for line in told)
+    assert many.read_bytes() == one.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ma[n]y.h5", "one.h5"]

@@ -9,7 +9,7 @@ import pytest
 from s2ld.errors import S2LDError
 from s2ld.evaluation.predictions.record_files import HlocFiles
 from s2ld.sfm.matching.hloc import check_names, write_hloc
-from s2ld.sfm.matching.identity import FolderMatches, IndexMatches
+from s2ld.sfm.matching.storage.tables import FolderMatches, IndexMatches
 
 NAMES = ["db/a.jpg", "db/b.jpg", "query/c d.png"]
 

@@ -1,12 +1,15 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from slow_identity import slow_identify
 
 from s2ld.errors import S2LDError
 from s2ld.sfm.matching.folder import RawMatches
-from s2ld.sfm.matching.identity import FolderMatches, IdentitySettings, identify
+from s2ld.sfm.matching.identity import IdentitySettings, identify
 from s2ld.sfm.matching.keypoints import ImageKeypoints, PairMatches
+from s2ld.sfm.matching.storage.tables import FolderMatches, TableStore
 
 IMAGES = 5
 POINTS = 40
@@ -156,3 +159,82 @@ def test_px_of_the_network_are_meant() -> None:
 def test_settings_out_of_range_are_named(values: dict[str, object]) -> None:
     with pytest.raises(S2LDError, match=r"mode|radius"):
         IdentitySettings(**values)
+
+
+@pytest.mark.parametrize("mode", ["identity", "grid", "none"])
+def test_image_by_image_and_from_a_file_it_is_what_all_at_once_gives(mode: str, tmp_path: Path) -> None:
+    raw, _ = folder(spread=1.0, noise=0.3)
+    few = {pair: matches for pair, matches in raw.pairs.items() if pair != (1, 3)}
+    settings = IdentitySettings(mode, radius=1.5, cycle=0.6, most=30)
+    store = TableStore(tmp_path / "identity.db", [bytes([i]) for i in range(IMAGES)], {})
+    found, expected = (
+        identify(RawMatches(raw.images, few), settings, store),
+        slow_identify(RawMatches(raw.images, few), settings),
+    )
+    assert list(found.pairs) == list(expected.pairs)
+    for pair, matches in expected.pairs.items():
+        assert np.array_equal(found.pairs[pair].indices, matches.indices)
+        assert np.array_equal(found.pairs[pair].scores, matches.scores)
+    for some, other in ((found.keypoints, expected.keypoints), (found.scores, expected.scores)):
+        assert all(map(np.array_equal, some, other))
+    assert sum(len(matches) for matches in found.pairs.values()) > 100
+
+
+@pytest.mark.parametrize("mode", ["identity", "grid", "none"])
+@pytest.mark.parametrize("seed", range(4))
+def test_tables_and_matches_that_exist_only_grow(mode: str, seed: int, tmp_path: Path) -> None:
+    """Photographs are added in any order and number; their names lie anywhere between the others."""
+    random = np.random.default_rng(seed)
+    raw, _ = folder(spread=1.0, noise=0.3, seed=seed)
+    settings = IdentitySettings(mode, radius=0.8, cycle=0.7, most=int(random.integers(10, 50)))
+    there: list[int] = []
+    tables: dict[int, np.ndarray] = {}
+    matches: dict[tuple[int, int], np.ndarray] = {}
+    for new in np.split(random.permutation(IMAGES), [2, 3]):
+        there = sorted([*there, *new.tolist()])
+        pairs = {(there.index(i), there.index(j)): found for (i, j), found in raw.pairs.items() if {i, j} <= set(there)}
+        store = TableStore(tmp_path / "identity.db", [bytes([i]) for i in there], {})
+        grown = identify(RawMatches([raw.images[i] for i in there], pairs), settings, store)
+        for number, image in enumerate(there):
+            old = tables.get(image, np.zeros((0, 2)))
+            tables[image] = grown.keypoints[number]
+            assert np.array_equal(tables[image][: len(old)], old)
+            assert len(grown.scores[number]) == len(tables[image])
+        for (i, j), found in grown.pairs.items():
+            pair = there[i], there[j]
+            before = matches.get(pair, np.zeros((0, 2)))
+            assert np.array_equal(found.indices[: len(before)], before)
+            assert all(len(np.unique(rows)) == len(rows) for rows in found.indices.T)
+            matches[pair] = found.indices
+    used = {(pair[side], row) for pair, found in matches.items() for side in (0, 1) for row in found[:, side].tolist()}
+    assert used == {(image, row) for image, points in tables.items() for row in range(len(points))}
+    anew = identify(raw, settings)
+    total, expected = sum(map(len, matches.values())), sum(map(len, anew.pairs.values()))
+    assert total > 0.9 * expected > 100
+
+
+def test_nothing_new_changes_nothing(tmp_path: Path) -> None:
+    raw, _ = folder(spread=1.0, noise=0.3)
+    store = TableStore(tmp_path / "identity.db", [bytes([i]) for i in range(IMAGES)], {})
+    identify(raw, IdentitySettings(), store)
+    before = (tmp_path / "identity.db").read_bytes()
+    identify(raw, IdentitySettings(), store)
+    assert before[100:] == (tmp_path / "identity.db").read_bytes()[100:]  # behind the header, which counts changes
+
+
+def test_a_detection_that_is_measured_often_enough_later_brings_its_older_measurements(tmp_path: Path) -> None:
+    raw, _ = folder(spread=0.0, noise=0.0)
+    rows = slice(0, 20)
+    few = {
+        pair: PairMatches(*(getattr(m, name)[rows] for name in m.__dataclass_fields__))
+        if 0 in pair and pair != (0, 4)
+        else m
+        for pair, m in raw.pairs.items()
+    }
+    settings = IdentitySettings(least_pairs=3)
+    digests = [bytes([i]) for i in range(IMAGES)]
+    first = {pair: few[pair] for pair in few if 4 not in pair}
+    store = TableStore(tmp_path / "identity.db", digests[:4], {})
+    assert len(identify(RawMatches(raw.images[:4], first), settings, store).pairs[1, 2]) == 20
+    grown = identify(RawMatches(raw.images, few), settings, TableStore(tmp_path / "identity.db", digests, {}))
+    assert len(grown.pairs[1, 2]) == len(grown.pairs[1, 4]) == POINTS

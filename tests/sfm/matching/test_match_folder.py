@@ -20,7 +20,9 @@ from s2ld.errors import S2LDError
 from s2ld.sfm.mapping.mapper import run_mapper
 from s2ld.sfm.mapping.reconstruction import reconstruct
 from s2ld.sfm.matching import folder as folder_module
-from s2ld.sfm.matching.folder import MatcherSettings, MatchJournal, match_pairs
+from s2ld.sfm.matching import match_folder as match_folder_module
+from s2ld.sfm.matching.cost import Rate
+from s2ld.sfm.matching.folder import MatcherSettings, match_pairs, measure_rate
 from s2ld.sfm.matching.identity import IdentitySettings
 from s2ld.sfm.matching.match_folder import (
     FolderSettings,
@@ -29,12 +31,20 @@ from s2ld.sfm.matching.match_folder import (
     match_folder_by_sift,
     usable_photos,
 )
-from s2ld.sfm.matching.matcher import BATCH
+from s2ld.sfm.matching.matcher import BATCH, KeypointMatcher
 from s2ld.sfm.matching.pairs import all_pairs
+from s2ld.sfm.matching.storage.features import PackedFeatures
+from s2ld.sfm.matching.storage.matches import MatchJournal
 from s2ld.sfm.photos.usable import find_photos
+from s2ld.types import Extracted
 
 pycolmap = pytest.importorskip("pycolmap")
 SETTINGS = FolderSettings(matcher=MatcherSettings(max_side=SIDE, device="cpu"), progress=False)
+
+
+def kept(matcher: KeypointMatcher, photo: Path) -> Extracted:
+    """Features as they come from the cache."""
+    return PackedFeatures.of(matcher.extract(photo)).extracted(matcher.device)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +100,7 @@ def test_a_detection_is_at_one_place_in_all_pairs_and_pairs_agree_with_the_match
     _, done = matched
     matcher = SETTINGS.matcher.build()
     paths = [photo.path for photo in done.folder.photos]
-    plain = matcher(paths[0], paths[1])
+    plain = matcher.match(*(kept(matcher, path) for path in paths[:2]))
     found = done.raw.pairs[0, 1]
     believed = found.confidence1 > 0
     assert np.allclose(done.raw.images[0].points[found.cell0[believed]], plain.points0, atol=1e-3)
@@ -103,7 +113,7 @@ def test_batches_give_what_single_pairs_give(
 ) -> None:
     _, done = matched
     matcher = SETTINGS.matcher.build()
-    extracted = [matcher.extract(photo.path) for photo in done.folder.photos[:3]]
+    extracted = [kept(matcher, photo.path) for photo in done.folder.photos[:3]]
     monkeypatch.setitem(BATCH, "cpu", 2)
     pairs = [(0, 1), (0, 2), (1, 2)]
     for pair, found in zip(
@@ -124,7 +134,7 @@ def test_a_run_goes_on_where_the_last_one_was_stopped(
     (tmp_path / "out").mkdir()
     (tmp_path / "out/matches.journal").write_bytes(data[:-200])  # a kill in the middle of a record
     found = find_photos(photos, progress=False)
-    kept = set(MatchJournal(tmp_path / "out/matches.journal", SETTINGS.matcher, found).pairs)
+    kept = set(MatchJournal(tmp_path / "out/matches.journal", SETTINGS.matcher.title(), found).pairs)
     assert len(kept) == 5
     asked: list[tuple[int, int]] = []
     match = folder_module._match
@@ -151,7 +161,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(
     with pytest.raises(S2LDError, match=r"No space left on device.*make room and run the same command"):
         match_folder(photos, tmp_path / "out", SETTINGS)
     monkeypatch.undo()
-    journal = MatchJournal(tmp_path / "out/matches.journal", SETTINGS.matcher, find_photos(photos, progress=False))
+    journal = MatchJournal(
+        tmp_path / "out/matches.journal", SETTINGS.matcher.title(), find_photos(photos, progress=False)
+    )
     assert journal.images
 
 
@@ -199,9 +211,9 @@ def test_other_settings_are_named_and_a_new_name_of_a_photograph_is_recognised(
     first = sorted(moved.iterdir())[0]
     first.rename(moved / "zzz.jpg")
     shutil.copy(output / "matches.journal", tmp_path / "matches.journal")
-    journal = MatchJournal(tmp_path / "matches.journal", SETTINGS.matcher, find_photos(moved, progress=False))
+    journal = MatchJournal(tmp_path / "matches.journal", SETTINGS.matcher.title(), find_photos(moved, progress=False))
     assert sorted(journal.pairs) == all_pairs(4)
-    old = MatchJournal(output / "matches.journal", SETTINGS.matcher, find_photos(photos, progress=False))
+    old = MatchJournal(output / "matches.journal", SETTINGS.matcher.title(), find_photos(photos, progress=False))
     assert np.array_equal(journal.pairs[0, 3].cell1, old.pairs[0, 1].cell0)
 
 
@@ -258,6 +270,84 @@ def test_a_folder_that_another_process_writes_to_is_left_alone(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_than_a_day_is_not_begun_unless_it_was_agreed_to(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = Rate(extract=1.0, match=86_400.0, features=1, image=1, pair=1)
+    monkeypatch.setattr(match_folder_module, "TOLD", 4)
+    monkeypatch.setattr(match_folder_module, "measure_rate", lambda *_: rate)
+    with pytest.raises(S2LDError, match=r"6 pairs, about 6.0 days, .*--yes"):
+        match_folder(photos, tmp_path / "out", SETTINGS)
+    with pytest.raises(S2LDError, match=r"4 pairs, about 4.0 days"):  # at most; the pairs are not known yet
+        match_folder(photos, tmp_path / "out", replace(SETTINGS, pairs="retrieval", neighbours=1))
+    assert not MatchJournal(
+        tmp_path / "out/matches.journal", SETTINGS.matcher.title(), find_photos(photos, progress=False)
+    ).images
+    assert len(match_folder(photos, tmp_path / "out", replace(SETTINGS, agreed=True)).raw.pairs) == 6
+
+
+def test_the_rate_is_that_of_a_pair_of_the_folder(photos: Path, matched: tuple[Path, MatchedFolder]) -> None:
+    output, done = matched
+    rate = measure_rate(done.folder, SETTINGS.matching(output))
+    assert min(rate.extract, rate.match) > 0
+    assert rate.pair == pytest.approx(len(done.raw.pairs[0, 1].to_bytes()), rel=0.02)
+    assert rate.image == len(done.raw.images[1].to_bytes())
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "expected"),
+    [
+        (FolderSettings(), 100, ("all", None)),
+        (FolderSettings(), 101, ("retrieval", 20)),
+        (FolderSettings(pairs="sequential"), 3, ("sequential", 10)),
+        (FolderSettings(neighbours=5), 200, ("retrieval", 5)),
+        (FolderSettings(pairs="list.txt"), 200, ("list.txt", None)),
+    ],
+)
+def test_pairs_are_chosen_by_the_number_of_photographs(
+    given: FolderSettings, count: int, expected: tuple[str, int | None]
+) -> None:
+    chosen = given.of(count)
+    assert (chosen.pairs, chosen.neighbours) == expected
+
+
+def test_a_photograph_that_is_added_leaves_the_others_keypoints_and_numbers_as_they_are(
+    photos: Path, matched: tuple[Path, MatchedFolder], tmp_path: Path
+) -> None:
+    some, output = tmp_path / "photos", tmp_path / "out"
+    for folder in (some, output):
+        folder.mkdir()
+    shutil.copy(matched[0] / "matches.journal", output)
+    *first, last = sorted(photos.iterdir())
+    for path in first:
+        shutil.copy(path, some)
+    match_folder(some, output, SETTINGS)
+    before, numbers = tables_of(output)
+    shutil.copy(last, some / "0.jpg")  # before the others by name
+    grown = match_folder(some, output, SETTINGS)
+    after, new_numbers = tables_of(output)
+    assert len(grown.matches.keypoints) == 4
+    assert new_numbers == {**numbers, "0.jpg": 4}
+    assert all(np.array_equal(after[name][: len(points)], points) for name, points in before.items())
+    other = replace(SETTINGS, identity=IdentitySettings(radius=0.5))
+    with pytest.raises(S2LDError, match=r"identity.db: holds keypoints made otherwise \(radius 0.3 there, 0.5 now\)"):
+        match_folder(some, output, other)
+    anew = match_folder(some, output, replace(other, refit=True))
+    assert sum(map(len, anew.matches.keypoints)) < sum(map(len, after.values()))
+
+
+def tables_of(output: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Keypoints by name in hloc's file, which are those of the database, and the images' numbers there."""
+    database = pycolmap.Database.open(output / "database.db")
+    numbers = {image.name: image.image_id for image in database.read_all_images()}
+    with h5py.File(output / "features.h5") as file:
+        tables = {name: file[name]["keypoints"][()] for name in numbers}
+    for name, points in tables.items():
+        assert np.allclose(database.read_keypoints(numbers[name])[:, :2], points + 0.5)
+    database.close()
+    return tables, numbers
+
+
 @pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_what_is_written_names_the_precision_that_was_chosen(
     monkeypatch: pytest.MonkeyPatch, supported: bool, expected: str
@@ -284,8 +374,8 @@ def test_pairs_by_retrieval_and_by_processes_are_the_same(
     _, done = matched
     settings = replace(SETTINGS, pairs="retrieval", neighbours=1, jobs=2)
     found = find_photos(photos, progress=False)
-    journal = MatchJournal(tmp_path / "matches.journal", settings.matcher, found)
-    raw = match_pairs(found, [(0, 1), (2, 3)], settings.matcher, journal, jobs=2, progress=False)
+    journal = MatchJournal(tmp_path / "matches.journal", settings.matcher.title(), found)
+    raw = match_pairs(found, [(0, 1), (2, 3)], settings.matching(tmp_path), journal)
     for pair, matches in raw.pairs.items():
         assert np.allclose(matches.points1, done.raw.pairs[pair].points1, atol=1e-2, equal_nan=True)
     again = match_folder(photos, tmp_path / "out", replace(settings, jobs=1))

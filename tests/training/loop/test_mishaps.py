@@ -12,7 +12,7 @@ from test_resume import content, differing, note_indices
 
 from s2ld.cli.train.train import main
 from s2ld.errors import LOST_PROCESS, TERMINATED
-from s2ld.training.loop.peers import LOST
+from s2ld.processes.peers import TRAINING
 
 STEPS = ["TRAIN.MAX_STEPS", "5", "TRAIN.WARMUP_STEPS", "1", "TRAIN.CHECKPOINT_EVERY", "2", "DATA.VAL_PAIRS", "2"]
 
@@ -61,7 +61,7 @@ def test_without_one_process_the_run_ends_and_goes_on_from_the_last_checkpoint(
 ) -> None:
     done = run_unlucky(f"SIGKILL:{rank}:3", arguments(tmp_path, 2, 1, *STEPS))
     assert done.returncode == (LOST_PROCESS if rank else -9), done.stderr[-3000:]
-    assert done.stderr.count(LOST) == 1
+    assert done.stderr.count(TRAINING.lost) == 1
     assert "Traceback" not in done.stderr
     output = tmp_path / "2"
     assert content(output / "last.ckpt")["PairDataModule"] == {"step": 2, "pairs": 4}

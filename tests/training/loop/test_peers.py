@@ -12,10 +12,10 @@ import pytest
 from test_ddp import ROOT, arguments, run_unlucky
 
 from s2ld.errors import LOST_PROCESS
-from s2ld.training.loop import peers
-from s2ld.training.loop.peers import FIRST, LOST, end_with
+from s2ld.processes import peers
+from s2ld.processes.peers import FIRST, TRAINING, end_with
 
-LINE = f"s2ld train: {LOST}"
+LINE = f"s2ld train: {TRAINING.lost}"
 STARTS = """
 import os, subprocess, sys
 environment = {**os.environ, "LOCAL_RANK": "1", "NUMBER": str(os.getpid())}
@@ -23,11 +23,11 @@ child = subprocess.Popen([sys.executable, *sys.argv[1:]], env=environment)
 """
 FOLLOWS = """
 import os, sys, threading
-from s2ld.training.loop import peers
+from s2ld.processes import peers
 peers._POLL = peers._GRACE = 0.01
 os.environ[peers.FIRST] = os.environ["NUMBER"]
 {wait}
-peers.follow_first()
+peers.follow_first(peers.TRAINING)
 print("following", flush=True)
 threading.Event().wait()
 """
@@ -85,7 +85,7 @@ def test_the_first_process_says_which_other_one_has_ended_and_how(
     statuses: list[int] = []
     monkeypatch.setattr(os, "_exit", statuses.append)
     processes = [subprocess.Popen([sys.executable, "-c", f"import os, sys, threading; {end}"]) for end in ends]
-    end_with(processes)
+    end_with(processes, TRAINING)
     assert capfd.readouterr().err == told
     assert statuses == ([LOST_PROCESS] if told else [])
     for process in processes:

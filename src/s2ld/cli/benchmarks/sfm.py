@@ -115,8 +115,8 @@ def _run(args: argparse.Namespace, photos: Path, method: str) -> Row:
     """Do one row, or read it where it is done."""
     from s2ld.files import whole_file
     from s2ld.sfm.mapping.reconstruction import figures, reconstruct
-    from s2ld.sfm.matching.folder import JOURNAL
     from s2ld.sfm.matching.match_folder import DATABASE, match_folder, match_folder_by_sift
+    from s2ld.sfm.matching.storage.matches import JOURNAL
 
     name = photos.resolve().parent.name if photos.resolve().name == "images" else photos.resolve().name
     output = args.output / name / method

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,15 @@ from s2ld.errors import S2LDError
 from s2ld.extras import need
 from s2ld.log import keep, logger
 from s2ld.pretrained import DEFAULT, resolve
+from s2ld.processes.peers import TESTING, follow_first
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
+    import pytorch_lightning as pl
+    import torch
+
     from s2ld.data.sample import PairSource
+    from s2ld.evaluation.matchers.interface import PairMatcher
+    from s2ld.evaluation.matchers.recorded import RecordedMatches
     from s2ld.evaluation.predictions.cache import CacheHeader
     from s2ld.models.network import S2LD
 
@@ -39,7 +47,9 @@ def build_parser() -> Parser:
         "Evaluate a matcher on posed pairs: pose AUC and precision, end-point error where there is depth, "
         "and the corner error of homographies.",
         "posed_pairs s2ld_lite DATA.POSED_PAIRS.ROOT my/pairs",
-        "Predictions are cached in DIR/predictions.h5 and kept as long as weights and configs stay the same.",
+        "Predictions are cached in DIR/predictions.h5 and kept as long as weights and configs stay the same. Several "
+        "processes share out the pairs; run again after a kill, with any number of them, it goes on.",
+        status="0 done; 2 bad input; 3 another process of the run has ended; 130 Ctrl-C",
         former={"--dump": "--output"},
     )
     parser.add_argument("data_config", type=Path, metavar="DATA_CONFIG", help="file, or name: posed_pairs")
@@ -52,7 +62,12 @@ def build_parser() -> Parser:
     )
     add_matcher_options(parser, several=False)
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the report goes (default: dump/DATA_CONFIG)")
-    parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="of one process: auto | cpu | cuda | cuda:N (default: auto)")
+    parser.add_argument("--devices", default="1", help="processes on this machine, or auto: one a GPU (default: 1)")
+    parser.add_argument("--num-nodes", type=int, default=1, help="machines (default: 1)")
+    parser.add_argument(
+        "--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="of several processes (default: auto)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--limit", type=int, metavar="N", help="only N pairs, evenly spread")
     parser.add_argument(
@@ -67,9 +82,13 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Run the command and return its numbers by name (`s2ld.evaluation.evaluate.summarise`).
 
+    Of several processes all but the first return none.
+
     Raises:
         S2LDError: bad arguments, configs, weights or data; another process that writes to the same folder.
+        Stopped: another process of the run has ended.
     """
+    follow_first(TESTING)  # an evaluation takes seconds to import
     return _run(build_parser().parse_intermixed_args(argv))
 
 
@@ -105,12 +124,15 @@ def _run(args: argparse.Namespace) -> dict[str, float]:
     from s2ld.locks import sole_writer
 
     settings, thresholds = EvaluationSettings.of(config.EVAL), _thresholds(args.sweep)
+    processes = _processes(args)
     _set_threads(args.threads)
     source, cache = _source(config, args.limit), folder / CACHE_NAME
     make_folder(folder)
-    with sole_writer(folder):
+    with sole_writer(folder) if processes.first else nullcontext():
         keep(folder)
-        header, matching = _predict(args, config, weight, source, cache)
+        header, matching = _predict(args, config, weight, source, cache, processes)
+        if not processes.first:
+            return {}
         jobs = args.jobs or choose_jobs(header.pairs)
         scores = evaluate(read_cache(cache), settings, header.pairs, jobs)
         sweep = sweep_thresholds(read_cache(cache), settings, thresholds, header.pairs, jobs) if thresholds else None
@@ -136,24 +158,106 @@ def _thresholds(text: str | None) -> list[float]:
 
 
 def _predict(
-    args: argparse.Namespace, config: CN, weight: Path | None, source: PairSource, cache: Path
+    args: argparse.Namespace, config: CN, weight: Path | None, source: PairSource, cache: Path, processes: _Processes
 ) -> tuple[CacheHeader, str]:
     """Make or keep the cache, of --matcher where there is no weight file; return its header and the settings."""
-    from s2ld.devices import choose_device
     from s2ld.evaluation.predictions.predict import build_header, match_into_cache, matcher_header, predict_into_cache
 
-    device, workers = choose_device(args.device), int(config.DATA.WORKERS)
+    device, workers = _device(args), int(config.DATA.WORKERS)
     if weight is not None:
-        model = _load(weight, config).to(device)
+        model = _load(weight, config)
         header, matching = build_header(model, weight, source, config), _run_time_settings(config)
-        predicted = predict_into_cache(model, source, cache, header, device, workers)
+        if processes.trainer is not None:
+            predicted = _share_out(processes.trainer, model, args, config, source, cache, header)
+        else:
+            predicted = predict_into_cache(model.to(device), source, cache, header, device, workers)
     else:
         matcher = build_from(args.matcher, args, config, device)
         header, matching = matcher_header(matcher, source, config), f"{matcher.name}: {matcher.settings}"
-        predicted = match_into_cache(matcher, source, cache, header, device, workers)
-    if not predicted:
+        if processes.trainer is not None:
+            predicted = _share_out(processes.trainer, matcher, args, config, source, cache, header)
+        else:
+            predicted = match_into_cache(matcher, source, cache, header, device, workers)
+    if not predicted and processes.first:
         logger.info("predictions of the same weights and configs are kept: {}", cache)
     return header, matching
+
+
+def _share_out(
+    trainer: pl.Trainer,
+    matcher: S2LD | PairMatcher | RecordedMatches,
+    args: argparse.Namespace,
+    config: CN,
+    source: PairSource,
+    cache: Path,
+    header: CacheHeader,
+) -> bool:
+    """Predict in all processes of a trainer; return whether anything was to be done."""
+    from s2ld.evaluation.matchers.recorded import RecordedMatches
+    from s2ld.evaluation.predictions.predict import Match, check_records, matcher_match, network_match
+    from s2ld.evaluation.predictions.shared_out import Predictor, predict_shared_out
+    from s2ld.evaluation.predictions.unfinished import Unfinished, is_complete
+    from s2ld.models.network import S2LD
+
+    unfinished, workers = Unfinished(cache, header), int(config.DATA.WORKERS)
+    if is_complete(unfinished):
+        return False
+    if isinstance(matcher, RecordedMatches) and trainer.is_global_zero:
+        check_records(matcher, source, workers)
+
+    def build(device: torch.device) -> Match:
+        _set_threads(args.threads)  # Lightning has set them when it began
+        if isinstance(matcher, S2LD):
+            return network_match(matcher.to(device))
+        return matcher_match(build_from(args.matcher, args, config, device))
+
+    predict_shared_out(trainer, Predictor(build, source, unfinished, workers), unfinished)
+    return True
+
+
+@dataclass(frozen=True)
+class _Processes:
+    """Those of the command."""
+
+    trainer: pl.Trainer | None = None
+    """Lightning's, of several; None: this one does all."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes the report."""
+        return self.trainer is None or self.trainer.is_global_zero
+
+
+def _processes(args: argparse.Namespace) -> _Processes:
+    if args.num_nodes < 1:
+        raise S2LDError(f"--num-nodes {args.num_nodes}: give a number of machines from 1")
+    if args.devices == "1" and args.num_nodes == 1:
+        return _Processes()
+    need("train")
+    from s2ld.evaluation.predictions.shared_out import Hardware, build_trainer
+    from s2ld.log import set_rank
+    from s2ld.processes.ddp import check_slurm, device_count
+
+    hardware = Hardware(args.accelerator, device_count(args.devices, args.accelerator), args.num_nodes)
+    if hardware.processes == 1:
+        return _Processes()
+    if args.device != "auto":
+        raise S2LDError(f"--device {args.device} is of one process; choose by --accelerator cpu or gpu")
+    check_slurm(hardware.devices, hardware.num_nodes)
+    trainer = build_trainer(hardware)
+    set_rank(trainer.global_rank)
+    return _Processes(trainer)
+
+
+def _device(args: argparse.Namespace) -> torch.device:
+    """Return the device of one process; several choose theirs when they start."""
+    from s2ld.devices import choose_device
+
+    if args.accelerator == "auto":
+        return choose_device(args.device)
+    if args.device != "auto":
+        raise S2LDError(f"--device {args.device} and --accelerator {args.accelerator} say the same thing; give one")
+    return choose_device("cpu" if args.accelerator == "cpu" else "cuda")
 
 
 def _load(weight: Path, config: CN) -> S2LD:

@@ -42,14 +42,17 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
 def add_matching_options(parser: argparse.ArgumentParser) -> None:
     """Add which pairs are matched, how, and with which cameras."""
     parser.add_argument(
-        "--pairs", default="all", metavar="P",
+        "--pairs", default="auto", metavar="P",
         help="all | sequential (with the next ones by name) | retrieval (with those that look most alike) | a "
-        "file with two names a line (default: %(default)s)",
+        "file with two names a line | auto: all of up to 100 photographs, else retrieval (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--neighbours", type=int, default=10, metavar="N",
-        help="partners of a photograph, for sequential and retrieval (default: %(default)s)",
+        "--neighbours", type=int, metavar="N",
+        help="partners of a photograph (default: 20 by retrieval, 10 sequential)",
     )  # fmt: skip
+    parser.add_argument(
+        "--yes", action="store_true", help="begin even what takes more than a day, or more than the disk has"
+    )
     parser.add_argument(
         "--weight", default=DEFAULT, metavar="W",
         help=f"{' | '.join(SHIPPED)}, a file, or hf://user/name@REVISION (default: %(default)s)",
@@ -67,6 +70,10 @@ def add_matching_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--camera-per-photo", action="store_true",
         help="a camera for each photograph (default: one for those of equal size and EXIF entry)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--refit", action="store_true",
+        help="make the tables of keypoints anew (default: photographs that were added add to them)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of all random choices (default: %(default)s)")
 
@@ -106,7 +113,9 @@ def folder_settings(args: argparse.Namespace, identity: IdentitySettings) -> Fol
     precision = resolve_precision(args.precision, choose_device(args.device))
     matcher = MatcherSettings(args.weight, args.resize, args.threshold, precision, args.device)
     shared = not args.camera_per_photo
-    return FolderSettings(args.pairs, args.neighbours, matcher, identity, shared, args.jobs, args.seed)
+    return FolderSettings(
+        args.pairs, args.neighbours, matcher, identity, shared, args.jobs, args.seed, agreed=args.yes, refit=args.refit
+    )
 
 
 def identity_settings(args: argparse.Namespace) -> IdentitySettings:

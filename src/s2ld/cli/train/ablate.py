@@ -113,8 +113,8 @@ def base_config(arguments: argparse.Namespace) -> CN:
         S2LDError: what `build_config` says, a warm-up that is longer than the training, a source without its files.
     """
     from s2ld.data.datamodule import PairDataModule
+    from s2ld.processes.ddp import device_count
     from s2ld.training.loop.optim import run_scale, schedule_factor
-    from s2ld.training.loop.processes import device_count
 
     files, overrides = split_items(arguments.items)
     given = build_config(files, overrides)

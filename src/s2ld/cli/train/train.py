@@ -13,7 +13,7 @@ from s2ld.cli.status import exit_status
 from s2ld.config import build_config
 from s2ld.errors import S2LDError
 from s2ld.extras import need
-from s2ld.training.loop.peers import follow_first
+from s2ld.processes.peers import TRAINING, follow_first
 
 if TYPE_CHECKING:  # it loads torch and Lightning, which --help need not wait for
     from s2ld.training.loop.run import TrainResult
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> TrainResult:
         Stopped: status 143 after SIGTERM or SIGUSR1, when the step that ran has been saved; 3 when another process of
             the run has ended.
     """
-    follow_first()  # training takes seconds to import
+    follow_first(TRAINING)  # training takes seconds to import
     arguments = build_parser().parse_intermixed_args(argv)
     files, overrides = split_items(arguments.items)
     config = build_config(files, overrides)

@@ -15,7 +15,8 @@ QUIET = "S2LD_QUIET_DECODERS"
 _STDERR = 2
 _LINES = re.compile(
     rb"(?:libpng (?:error|warning)|Corrupt JPEG data|Premature end of JPEG|Unsupported marker type|Invalid SOS param"
-    rb"|Inconsistent progression|Unknown Adobe color|Warning: unknown JFIF|\[ ?[A-Z]+:\d+@[\d.]+\] global)[^\n]*\n"
+    rb"|Inconsistent progression|Unknown Adobe color|Warning: unknown JFIF|\[ ?[A-Z]+:\d+@[\d.]+\] global"
+    rb"|\[[\w, ]+ @ 0x[0-9a-f]+\])[^\n]*\n"
 )
 _lock = threading.Lock()
 

@@ -1,13 +1,13 @@
 """The cache of predictions: one HDF5 file, a group for each pair and a header that says what they were made with.
 
-While it is being made, the pairs so far lie beside it in a `Journal`, from which a run that was killed goes on.
+How it is made, pair by pair, says `unfinished.py`.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,11 @@ from numpy.typing import NDArray
 
 from s2ld.config.yaml_text import read_yaml
 from s2ld.errors import S2LDError
-from s2ld.evaluation.predictions.journal import Journal, read_title
 from s2ld.hdf5 import find, has, new_hdf5, read_array, read_hdf5
-from s2ld.log import logger
 from s2ld.types import FloatArray
 
 CACHE_NAME = "predictions.h5"
 """Name of a cache in the folder of an evaluation."""
-JOURNAL_SUFFIX = ".partial"
-"""After the name of a cache, that of its journal."""
 MOST_CHANGES = 8  # that are named when a cache is made anew
 HEADER = "header"
 REMEDY = "a cache of predictions must be whole: delete it and predict again"
@@ -102,46 +98,6 @@ class PairPrediction:
     """Data source that the pair comes from, e.g. hpatches/viewpoint; empty where it has no name."""
 
 
-def complete_cache(path: str | Path, header: CacheHeader, predict: Callable[[int], Iterable[PairPrediction]]) -> bool:
-    """See to it that a cache of this header is there, and tell in a line what was found of it.
-
-    Each pair is on the disk, in the journal beside `path`, before the next one is asked for: a second call goes on from
-    there, whatever ended the first. Pairs of another header are made anew.
-
-    Args:
-        path: of the cache.
-        header: what the predictions depend on.
-        predict: yields the predictions of the pairs from a number on.
-
-    Returns:
-        Whether anything was predicted; False when the cache could be kept.
-
-    Raises:
-        S2LDError: it cannot be written; KeyboardInterrupt says how many pairs are kept.
-    """
-    path = Path(path)
-    journal_path = path.with_name(path.name + JOURNAL_SUFFIX)
-    if (old := read_header(path)) == header:
-        journal_path.unlink(missing_ok=True)
-        return False
-    title = json.dumps(asdict(header)).encode()
-    old = _parse_header(read_title(journal_path) or b"") or old
-    journal = Journal(journal_path, title)
-    if len(journal):
-        logger.info("{}: going on after {} of {} pairs", journal_path, len(journal), header.pairs)
-    elif old is not None and old != header:
-        logger.info("{}: predicting anew; changed: {}", path, _shortened(header_changes(old, header)))
-    try:
-        for prediction in predict(len(journal)):
-            journal.append(_to_bytes(prediction))
-    except KeyboardInterrupt:
-        kept = f"{len(journal)} of {header.pairs} pairs are kept in {journal_path}; the same command goes on from there"
-        raise KeyboardInterrupt(kept) from None
-    write_cache(path, header, _replay(journal, header.pairs), journal_path.stat().st_size)
-    journal_path.unlink()
-    return True
-
-
 def write_cache(
     path: str | Path, header: CacheHeader, predictions: Iterable[PairPrediction], size: int | None = None
 ) -> None:
@@ -166,7 +122,7 @@ def read_header(path: str | Path) -> CacheHeader | None:
     """Return the header of a cache, None where there is no cache of this form."""
     try:
         with read_hdf5(path, REMEDY) as file:
-            return _parse_header(file.attrs[HEADER])
+            return parse_header(file.attrs[HEADER])
     except S2LDError:
         return None
 
@@ -190,12 +146,14 @@ def read_cache(path: str | Path, indices: Sequence[int] | None = None) -> Iterat
             yield _read_pair(find(file, name))
 
 
-def _shortened(texts: Sequence[str]) -> str:
+def shortened(texts: Sequence[str]) -> str:
+    """Return the first `MOST_CHANGES` of what `header_changes` returns, and how many more there are."""
     more = len(texts) - MOST_CHANGES
     return "; ".join(texts[:MOST_CHANGES]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _parse_header(text: str | bytes) -> CacheHeader | None:
+def parse_header(text: str | bytes) -> CacheHeader | None:
+    """Return the header that a text in JSON says, None where it says none."""
     try:
         return CacheHeader(**json.loads(text))
     except (TypeError, ValueError):
@@ -225,22 +183,16 @@ def _leaves(prefix: str, node: dict[str, Any]) -> dict[str, Any]:
     return leaves
 
 
-def _replay(journal: Journal, pairs: int) -> Iterator[PairPrediction]:
-    number = 0
-    for number, record in enumerate(journal, start=1):  # noqa: B007 (counted)
-        yield _from_bytes(record)
-    if number != pairs:
-        raise S2LDError(f"{journal.path}: holds {number} of {pairs} pairs; run the same command again")
-
-
-def _to_bytes(prediction: PairPrediction) -> bytes:
+def to_bytes(prediction: PairPrediction) -> bytes:
+    """Return a prediction as the bytes of an HDF5 file."""
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
         _write_pair(file, prediction)
     return memory.getvalue()
 
 
-def _from_bytes(data: bytes) -> PairPrediction:
+def from_bytes(data: bytes) -> PairPrediction:
+    """Return the prediction that `to_bytes` has made bytes of."""
     with h5py.File(io.BytesIO(data)) as file:
         return _read_pair(file)
 

@@ -12,6 +12,7 @@ from s2ld.errors import S2LDError
 
 _LENGTH = struct.Struct(">Q")
 _DIGEST_SIZE = sha256().digest_size
+_HEAD_SIZE = _LENGTH.size + _DIGEST_SIZE
 
 
 class Journal:
@@ -30,21 +31,40 @@ class Journal:
 
     def __init__(self, path: Path, title: bytes) -> None:
         self.path = path
-        self._end = self._number = 0
+        self._end = 0
+        self._places: list[tuple[int, int]] = []  # where each record begins, and its length
         if read_title(path) == title:
-            for record in _records(path):
-                self._end += _LENGTH.size + _DIGEST_SIZE + len(record)
-                self._number += 1
+            for place, record in records(path):
+                self._places.append((place + _HEAD_SIZE, len(record)))
+                self._end = place + _HEAD_SIZE + len(record)
         else:
             self.append(title)
 
     def __len__(self) -> int:
-        return self._number - 1
+        return len(self._places) - 1
 
     def __iter__(self) -> Iterator[bytes]:
-        records = _records(self.path)
-        next(records, None)
-        return records
+        whole = records(self.path)
+        next(whole, None)
+        return (record for _, record in whole)
+
+    def read(self, number: int, length: int | None = None) -> bytes:
+        """Return a record, or its first `length` bytes, from the disk; the first one behind the title has number 0.
+
+        Raises:
+            S2LDError: the file cannot be read any more.
+        """
+        start, whole = self._places[number + 1]
+        wanted = whole if length is None else min(length, whole)
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                record = file.read(wanted)
+        except OSError as error:
+            raise S2LDError(f"{self.path}: cannot read this file ({error.strerror}); run the command again") from error
+        if len(record) < wanted:
+            raise S2LDError(f"{self.path}: was cut while it was read; run the command again")
+        return record
 
     def append(self, record: bytes) -> None:
         """Write a record, and return when it is on the disk.
@@ -59,34 +79,57 @@ class Journal:
                 file.write(_LENGTH.pack(len(record)) + sha256(record).digest() + record)
                 file.flush()
                 os.fsync(file.fileno())
-                self._end = file.tell()
         except OSError as error:
             kept = max(0, len(self))
             raise S2LDError(
                 f"{self.path}: cannot write more than the {kept} records that it holds ({error.strerror}); "
                 "make room and run the same command, which goes on from there"
             ) from error
-        self._number += 1
+        self._places.append((self._end + _HEAD_SIZE, len(record)))
+        self._end += _HEAD_SIZE + len(record)
 
 
 def read_title(path: Path) -> bytes | None:
     """Return the title of a journal, None where there is no journal."""
-    return next(_records(path), None)
+    return next((record for _, record in records(path)), None)
 
 
-def _records(path: Path) -> Iterator[bytes]:
+def record_at(path: Path, place: int) -> bytes:
+    """Return the record of a journal that begins at a byte, one of `records`.
+
+    Raises:
+        S2LDError: it cannot be read, or has changed since.
+    """
+    record = next(records(path, place), None)
+    if record is None:
+        raise S2LDError(f"{path}: its record at byte {place} has changed; delete it and predict again")
+    return record[1]
+
+
+def records(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Yield the byte where it begins and the content of each whole record, the title too.
+
+    Args:
+        path: of the journal; without a file there are none.
+        start: byte where the first one begins.
+
+    Raises:
+        S2LDError: it cannot be read.
+    """
     if not path.exists():
         return
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            while len(head := file.read(_LENGTH.size + _DIGEST_SIZE)) == _LENGTH.size + _DIGEST_SIZE:
+            file.seek(start)
+            while len(head := file.read(_HEAD_SIZE)) == _HEAD_SIZE:
                 (length,) = _LENGTH.unpack_from(head)
+                place = file.tell() - len(head)
                 if length > size - file.tell():
                     return
                 record = file.read(length)
                 if sha256(record).digest() != head[_LENGTH.size :]:
                     return
-                yield record
+                yield place, record
     except OSError as error:
         raise S2LDError(f"{path}: cannot read this file ({error.strerror}); delete it and predict again") from error

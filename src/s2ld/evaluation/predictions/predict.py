@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from s2ld.data.sample import PairSource, collate
 from s2ld.errors import S2LDError, as_one_line
 from s2ld.evaluation.matchers.interface import MatchedPair, PairMatcher
 from s2ld.evaluation.matchers.recorded import RecordedMatches
-from s2ld.evaluation.predictions.cache import CacheHeader, PairPrediction, PairTruth, complete_cache, read_header
+from s2ld.evaluation.predictions.cache import CacheHeader, PairPrediction, PairTruth, read_header
+from s2ld.evaluation.predictions.unfinished import complete_cache
 from s2ld.geometry.warp import warp_by_depth
 from s2ld.log import Progress
 from s2ld.models.network import S2LD
@@ -50,6 +51,38 @@ def _header(weights: str, digest: str, model: str, source: PairSource, config: C
     )
 
 
+def network_match(model: S2LD) -> Match:
+    """Return the network, in evaluation mode, as a function of a batch of one pair on its device."""
+
+    def match(batch: PairBatch) -> MatchedPair:
+        return MatchedPair.of(model(batch.view0.images, batch.view1.images))
+
+    return match
+
+
+def matcher_match(matcher: PairMatcher | RecordedMatches) -> Match:
+    """Return any matcher as a function of a batch of one pair."""
+    if isinstance(matcher, RecordedMatches):
+        return matcher
+
+    def match(batch: PairBatch) -> MatchedPair:
+        return matcher(batch.view0.images, batch.view1.images)
+
+    return match
+
+
+def check_records(matcher: RecordedMatches, source: PairSource, workers: int) -> None:
+    """See to it, before any is used, that the files of matches hold all pairs.
+
+    Raises:
+        S2LDError: what `RecordedMatches` says of its files.
+    """
+    progress = Progress(
+        batches(source, range(len(source)), workers), desc="look up records", unit="pair", total=len(source)
+    )
+    matcher.check([batch.names[0] for batch in progress])
+
+
 def predict_into_cache(
     model: S2LD, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int = 0
 ) -> bool:
@@ -66,11 +99,7 @@ def predict_into_cache(
     Returns:
         Whether it predicted; False when the cache could be kept.
     """
-
-    def match(batch: PairBatch) -> MatchedPair:
-        return MatchedPair.of(model(batch.view0.images, batch.view1.images))
-
-    return _into_cache(match, source, path, header, device, workers)
+    return _into_cache(network_match(model), source, path, header, device, workers)
 
 
 def match_into_cache(
@@ -86,43 +115,47 @@ def match_into_cache(
     Raises:
         S2LDError: too, what `RecordedMatches` says of its files.
     """
-    if isinstance(matcher, RecordedMatches):
-        if read_header(path) != header:
-            progress = Progress(_batches(source, 0, workers), desc="look up records", unit="pair", total=len(source))
-            matcher.check([batch.names[0] for batch in progress])
-        return _into_cache(matcher, source, path, header, device, workers)
-
-    def match(batch: PairBatch) -> MatchedPair:
-        return matcher(batch.view0.images, batch.view1.images)
-
-    return _into_cache(match, source, path, header, device, workers)
+    if isinstance(matcher, RecordedMatches) and read_header(path) != header:
+        check_records(matcher, source, workers)
+    return _into_cache(matcher_match(matcher), source, path, header, device, workers)
 
 
 def _into_cache(
     match: Match, source: PairSource, path: str | Path, header: CacheHeader, device: torch.device, workers: int
 ) -> bool:
-    def predict(start: int) -> Iterator[PairPrediction]:
-        batches = _batches(source, start, workers)
-        for batch in Progress(batches, desc="predict", unit="pair", total=len(source), initial=start):
+    def predict(todo: Sequence[int]) -> Iterator[PairPrediction]:
+        progress = {"total": len(source), "initial": len(source) - len(todo)}
+        for batch in Progress(batches(source, todo, workers), desc="predict", unit="pair", **progress):
             with torch.inference_mode():
-                moved = batch.to(device)
-                arrays = _to_arrays(match(moved), moved, header.depth_tolerance)
-            yield arrays
+                yield predicted(match, batch.to(device), header)
 
     return complete_cache(path, header, predict)
 
 
-def _batches(source: PairSource, start: int, workers: int) -> Iterator[PairBatch]:
-    """Yield the pairs from a number on, each as a batch."""
-    loader: DataLoader[PairBatch] = DataLoader(
+def predicted(match: Match, batch: PairBatch, header: CacheHeader) -> PairPrediction:
+    """Match a batch of one pair, on the device of the matcher, and hold it against the truth."""
+    return _to_arrays(match(batch), batch, header.depth_tolerance)
+
+
+def pair_batches(source: PairSource, numbers: Sequence[int], workers: int) -> DataLoader[PairBatch]:
+    """Return a loader of the pairs of these numbers, each as a batch."""
+    return DataLoader(
         source,  # type: ignore[arg-type]  # a PairSource is a map-style data set in all but its base class
         batch_size=1,
-        sampler=range(start, len(source)),
+        sampler=numbers,
         num_workers=workers,
         collate_fn=collate,
     )
+
+
+def batches(source: PairSource, numbers: Sequence[int], workers: int) -> Iterator[PairBatch]:
+    """Yield the pairs of these numbers, each as a batch.
+
+    Raises:
+        S2LDError: one cannot be read.
+    """
     try:
-        yield from loader
+        yield from pair_batches(source, numbers, workers)
     except S2LDError as error:  # a loader process hands it over with its traceback as text, of which the end is ours
         raise as_one_line(error) from error
 

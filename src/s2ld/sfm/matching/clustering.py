@@ -42,6 +42,20 @@ def cluster(points: Floats, weights: Floats, radius: float) -> Ints:
     return np.asarray(number[owner])
 
 
+def nearest_within(points: Floats, others: Floats, radius: float) -> Ints:
+    """Return (O,) the row of `others` (N, 2) that is nearest to each of `points` (O, 2), -1 beyond `radius`."""
+    found = np.full(len(points), -1)
+    if not len(points) or not len(others):
+        return found
+    a, b, distance = _neighbours(np.concatenate([points, others]), radius)
+    across = (a < len(points)) & (b >= len(points))
+    a, b, distance = a[across], b[across] - len(points), distance[across]
+    order = np.lexsort((b, distance, a))
+    first = order[np.flatnonzero(np.diff(a[order], prepend=-1))]
+    found[a[first]] = b[first]
+    return found
+
+
 def _neighbours(points: Floats, radius: float) -> tuple[Ints, Ints, Floats]:
     """Return all ordered pairs (a, b), a != b, at most `radius` apart, and their distances."""
     side = max(radius, 1e-6)

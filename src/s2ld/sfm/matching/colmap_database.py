@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from s2ld.errors import S2LDError, one_line
 from s2ld.files import make_folder, whole_file
 from s2ld.sfm.mapping.cameras import MODEL, CameraGroup, colmap_camera
 from s2ld.sfm.mapping.colmap import load_pycolmap
-from s2ld.sfm.matching.identity import FolderMatches
+from s2ld.sfm.matching.storage.tables import FolderMatches
 
 DATABASE_BYTES = 2**21
 """Of an empty database with SQLite's own files beside it, rounded up."""
@@ -22,6 +23,9 @@ WRITTEN_TWICE = 3
 """SQLite's log holds what is written a second time; a margin on top."""
 SIFT_FEATURES = 8192
 """Of an image at most, COLMAP's default."""
+Item = TypeVar("Item")
+BATCH = 1000
+"""Images, or pairs, that are written at once."""
 HALF = 0.5
 """COLMAP's pixel centres lie at halves, ours and hloc's at integers."""
 
@@ -33,30 +37,32 @@ def write_database(
     matches: FolderMatches | None = None,
     seed: int = 0,
     model: str = MODEL,
+    ids: Sequence[int] | None = None,
 ) -> None:
     """Write a database; with matches, each pair's two-view geometry is verified (RANSAC, COLMAP's defaults).
 
     Args:
         path: of the database; one that is there is replaced when the new one is whole.
-        names: of the images, whose ids are 1, 2 and so on.
+        names: of the images.
         cameras: groups of them, with ids 1, 2 and so on.
         matches: of the images; None leaves keypoints to others.
         seed: of RANSAC.
         model: of the cameras, a name that COLMAP knows.
+        ids: of the images; None: 1, 2 and so on.
 
     Raises:
         S2LDError: no pycolmap, or the file cannot be written.
     """
-    pycolmap = load_pycolmap()
+    pycolmap, ids = load_pycolmap(), ids or range(1, len(names) + 1)
     refuse_full_disk(path, _bytes(matches))
     with whole_file(path) as part, database_errors(path, part):
         remove_database(part)
         database = pycolmap.Database.open(part)
         try:
             with pycolmap.DatabaseTransaction(database):
-                _write_images(pycolmap, database, names, cameras, model)
-                if matches is not None:
-                    _write_matches(database, matches)
+                _write_images(pycolmap, database, names, ids, cameras, model)
+            if matches is not None:
+                _write_matches(pycolmap, database, ids, matches)
         finally:
             database.close()
         if matches is not None:
@@ -120,7 +126,7 @@ def verification_options(seed: int) -> Any:
 
 
 def _write_images(
-    pycolmap: Any, database: Any, names: Sequence[str], cameras: Sequence[CameraGroup], model: str
+    pycolmap: Any, database: Any, names: Sequence[str], ids: Sequence[int], cameras: Sequence[CameraGroup], model: str
 ) -> None:
     """Each camera is a rig of its own, each image a frame, as COLMAP does for cameras that are not mounted together."""
     camera_of: dict[int, int] = {}
@@ -131,17 +137,28 @@ def _write_images(
         rig.add_ref_sensor(camera.sensor_id)
         database.write_rig(rig, use_rig_id=True)
         camera_of |= dict.fromkeys(group.members, number)
-    for index, name in enumerate(names):
-        image = pycolmap.Image(name=name, camera_id=camera_of[index], image_id=index + 1)
+    for index, (name, image_id) in enumerate(zip(names, ids, strict=True)):
+        image = pycolmap.Image(name=name, camera_id=camera_of[index], image_id=image_id)
         database.write_image(image, use_image_id=True)
-        frame = pycolmap.Frame(frame_id=index + 1, rig_id=camera_of[index])
+        frame = pycolmap.Frame(frame_id=image_id, rig_id=camera_of[index])
         frame.add_data_id(image.data_id)
         database.write_frame(frame, use_frame_id=True)
 
 
-def _write_matches(database: Any, matches: FolderMatches) -> None:
-    for index, keypoints in enumerate(matches.keypoints):
-        database.write_keypoints(index + 1, keypoints.astype(np.float32) + np.float32(HALF))
-    for (i, j), found in matches.pairs.items():
-        if len(found.indices):
-            database.write_matches(i + 1, j + 1, found.indices.astype(np.uint32))
+def _write_matches(pycolmap: Any, database: Any, ids: Sequence[int], matches: FolderMatches) -> None:
+    """In batches: what a transaction has changed is held until its end."""
+    for batch in _batches(zip(ids, matches.keypoints, strict=True)):
+        with pycolmap.DatabaseTransaction(database):
+            for image, keypoints in batch:
+                database.write_keypoints(image, keypoints.astype(np.float32) + np.float32(HALF))
+    for pairs in _batches(matches.pairs.items()):
+        with pycolmap.DatabaseTransaction(database):
+            for (i, j), found in pairs:
+                if len(found.indices):
+                    database.write_matches(ids[i], ids[j], found.indices.astype(np.uint32))
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while batch := list(islice(rest, BATCH)):
+        yield batch

@@ -18,10 +18,14 @@ import numpy as np
 from s2ld.errors import S2LDError
 from s2ld.files import portable_name, whole_file
 from s2ld.hdf5 import new_hdf5
-from s2ld.sfm.matching.identity import FolderMatches
+from s2ld.sfm.matching.storage.tables import FolderMatches
 
 UNCERTAINTY = 0.5
 """px that the network sees; hloc hands it on to triangulation."""
+FEATURE_BYTES, MATCH_BYTES = 12, 6
+"""Of a keypoint in the first file, and of a keypoint of a pair's first image in the second."""
+GROUP_BYTES = 8192
+"""Of the names and tables of HDF5 itself, for an image or a pair, at most."""
 
 
 def write_hloc(
@@ -43,7 +47,8 @@ def write_hloc(
     Raises:
         S2LDError: a file cannot be written.
     """
-    with new_hdf5(folder / "features.h5") as file:
+    counts = [len(points) for points in matches.keypoints]
+    with new_hdf5(folder / "features.h5", sum(FEATURE_BYTES * n + GROUP_BYTES for n in counts)) as file:
         for name, size, scale, points, scores in zip(
             names, sizes, scales, matches.keypoints, matches.scores, strict=True
         ):
@@ -51,17 +56,18 @@ def write_hloc(
             group.create_dataset("keypoints", data=points.astype(np.float32)).attrs["uncertainty"] = UNCERTAINTY * scale
             group.create_dataset("scores", data=scores.astype(np.float32))
             group.create_dataset("image_size", data=np.asarray(size))
-    with new_hdf5(folder / "matches.h5") as file:
+    room = sum(MATCH_BYTES * counts[i] + GROUP_BYTES for i, _ in matches.pairs)
+    with new_hdf5(folder / "matches.h5", room) as file:
         for (i, j), found in matches.pairs.items():
-            partner = np.full(len(matches.keypoints[i]), -1, np.int32)
+            partner = np.full(counts[i], -1, np.int32)
             score = np.zeros(len(partner), np.float16)
             partner[found.indices[:, 0]] = found.indices[:, 1]
             score[found.indices[:, 0]] = found.scores
             group = file.create_group(pair_name(names[i], names[j]))
             group.create_dataset("matches0", data=partner)
             group.create_dataset("matching_scores0", data=score)
-    with whole_file(folder / "pairs.txt") as part:
-        part.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in matches.pairs))
+    with whole_file(folder / "pairs.txt") as part, part.open("w") as lines:
+        lines.writelines(f"{names[i]} {names[j]}\n" for i, j in matches.pairs)
 
 
 def check_names(names: Sequence[str]) -> None:

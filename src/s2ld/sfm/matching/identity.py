@@ -9,17 +9,18 @@ such as detections of two images that lie some px apart on the same thing, stays
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2ld.errors import S2LDError
-from s2ld.sfm.matching.clustering import cluster
+from s2ld.sfm.matching.clustering import cluster, nearest_within
 from s2ld.sfm.matching.folder import RawMatches
 from s2ld.sfm.matching.keypoints import PairMatches
 from s2ld.sfm.matching.pairs import Pair
+from s2ld.sfm.matching.storage.tables import FolderMatches, IndexMatches, Labels, Table, TableStore
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -50,77 +51,190 @@ class IdentitySettings:
             raise S2LDError("a grid needs a radius above 0, the side of its cells in px")
 
 
+GRID_TOLERANCE = 1e-2
+"""px: a point of the grid is kept in float32."""
 MODES = ("identity", "grid", "none")
-
-
-@dataclass(frozen=True)
-class IndexMatches:
-    """Matches of one pair between rows of two tables of keypoints; no row is in two of them."""
-
-    indices: NDArray[np.int32]
-    """(M, 2) row in the first image's table, row in the second's."""
-    scores: NDArray[np.float32]
-    """(M,) confidence in [0, 1]."""
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-@dataclass(frozen=True)
-class FolderMatches:
-    """Keypoints and matches of a folder."""
-
-    keypoints: Sequence[NDArray[np.float32]]
-    """(N, 2) of each image, image px, pixel centres at integers; each is in a match."""
-    scores: Sequence[NDArray[np.float32]]
-    """(N,) of each image: the confidence of all measurements that agree in the keypoint, together."""
-    pairs: Mapping[Pair, IndexMatches]
 
 
 @dataclass(frozen=True)
 class _Measured:
     """Where M detections of one image are in another one."""
 
-    source: int
-    target: int
     detection: NDArray[np.int32]
-    """(M,) of the source image."""
+    """(M,) of the first image."""
     points: Floats
-    """(M, 2) px of the target image."""
-    confidence: Floats
+    """(M, 2) px of the other image."""
+    confidence: NDArray[np.float32]
     """(M,)."""
 
     def at(self, rows: NDArray[np.bool_]) -> _Measured:
-        return _Measured(self.source, self.target, self.detection[rows], self.points[rows], self.confidence[rows])
+        return _Measured(self.detection[rows], self.points[rows], self.confidence[rows])
+
+    def of(self, detections: Ints) -> _Measured:
+        """Those of some detections, which are in order."""
+        return self.at(np.isin(self.detection, detections))
 
 
-def identify(raw: RawMatches, settings: IdentitySettings | None = None) -> FolderMatches:
-    """Give keypoints an identity; see the module and `IdentitySettings`."""
+NOTHING = _Measured(np.zeros(0, np.int32), np.zeros((0, 2)), np.zeros(0, np.float32))
+
+
+def identify(
+    raw: RawMatches, settings: IdentitySettings | None = None, store: TableStore | None = None
+) -> FolderMatches:
+    """Give keypoints an identity, image by image: memory does not grow with the number of pairs.
+
+    Keypoints that `store` has stay where they are, at their place and in their row, and so do its matches: what pairs
+    measure that it has not joins them, or is added behind them.
+
+    Args:
+        raw: matches of the folder, those that `store` has among them.
+        settings: those of `store`.
+        store: gets the tables; None: they are kept in memory.
+
+    Returns:
+        What `store` holds.
+
+    Raises:
+        S2LDError: `store` cannot be written; it stays as it was.
+    """
     settings = settings or IdentitySettings()
-    measured = list(_measurements(raw, settings))
+    store = store or TableStore(None, [str(i).encode() for i in range(len(raw.images))], {})
+    with store.change():
+        growth = _Growth(raw, settings, store)
+        if growth.pairs:
+            for image in growth.images:
+                growth.write_table(image)
+            growth.write_matches()
+            growth.drop_unused()
+    return store.all()
+
+
+class _Growth:
+    """What pairs that `store` has not yet add to it.
+
+    Tables and matches that are there stay, in their order. Besides what new pairs measure, a detection that is now
+    measured in enough pairs brings what older pairs have measured of it.
+    """
+
+    def __init__(self, raw: RawMatches, settings: IdentitySettings, store: TableStore) -> None:
+        self._raw, self._settings, self._store = raw, settings, store
+        self._partners = partners_of(raw)
+        self._known = set(store.pairs())
+        touched = {image for pair in raw.pairs if pair not in self._known for image in pair}
+        self.pairs = [pair for pair in raw.pairs if not touched.isdisjoint(pair)]
+        """Which may get matches."""
+        self.images = sorted({image for pair in self.pairs for image in pair})
+        """Whose tables may grow."""
+        self._used: dict[int, NDArray[np.bool_]] = {}  # keypoints that stay
+        self._chosen: dict[int, Ints] = {}
+        self._newly: dict[int, Ints] = {}
+        for image in self.images:
+            self._chosen[image], self._newly[image] = self._choose(image, image in touched)
+
+    def _choose(self, image: int, touched: bool) -> tuple[Ints, Ints]:
+        """Return an image's detections that count, and those of them that did not before."""
+        if self._settings.mode != "identity":
+            return np.arange(len(self._raw.images[image].points)), np.zeros(0, np.int64)
+        before = self._store.table(image).detections.astype(np.int64)
+        if not touched:
+            return before, np.zeros(0, np.int64)
+        now = _best_detections(self._raw, image, self._partners[image], self._settings)
+        return np.union1d(before, now), np.setdiff1d(now, before)
+
+    def _fresh(self, source: int, target: int) -> _Measured:
+        """What a pair measures in one direction and is in no match yet."""
+        old = (min(source, target), max(source, target)) in self._known
+        detections = (self._newly if old else self._chosen)[source]
+        return _measured(self._raw, source, target, self._settings).of(detections) if len(detections) else NOTHING
+
+    def write_table(self, image: int) -> None:
+        """Let an image's table grow, and label what is measured from and in it by rows."""
+        partners = self._partners[image]
+        own = [self._fresh(image, j) for j in partners]
+        others = [self._fresh(j, image) for j in partners]
+        keypoints, table = self._raw.images[image], self._store.table(image)
+        rows = np.full(len(keypoints.points), -1)
+        rows[table.detections] = table.rows
+        detection = np.concatenate([np.zeros(0, np.int64), *(some.detection for some in own)])
+        places = np.concatenate([np.zeros((0, 2)), *(some.points for some in others)])
+        points = np.concatenate([keypoints.points[detection].astype(float), places])
+        weights = np.concatenate([np.zeros(0), *(some.confidence.astype(float) for some in (*own, *others))])
+        known = np.concatenate([rows[detection], np.full(len(places), -1)])
+        added, label = _join_to(table.points, known, points, weights, keypoints.scale, self._settings)
+        scores = np.bincount(label, weights, len(table.points) + len(added)).astype(np.float32)
+        scores[: len(table.points)] += table.scores
+        rows[detection] = label[: len(detection)]
+        chosen = self._chosen[image].astype(np.int32)
+        self._store.write_table(
+            image,
+            Table(
+                np.concatenate([table.points, added.astype(np.float32)]),
+                scores,
+                chosen,
+                rows[chosen].astype(np.int32),
+            ),
+        )
+        self._used[image] = np.arange(len(scores)) < len(table.points)
+        ends = np.cumsum([len(some.detection) for some in (*own, *others)])
+        parts = np.split(label.astype(np.int32), ends[:-1])
+        for partner, some, mine, theirs in zip(partners, own, parts[: len(own)], parts[len(own) :], strict=True):
+            self._store.write_labels(image, partner, Labels(mine, theirs, some.confidence))
+
+    def write_matches(self) -> None:
+        """Write the matches of all pairs by the labels of their images."""
+        for pair in self.pairs:
+            first, second = self._store.labels(*pair), self._store.labels(*pair[::-1])
+            rows = np.concatenate([np.stack([first.other, second.own], 1), np.stack([first.own, second.other], 1)])
+            confidence = np.concatenate([second.confidence, first.confidence])
+            if pair in self._known:
+                old = self._store.matches(pair)
+                taken = [np.isin(rows[:, side], old.indices[:, side]) for side in (0, 1)]
+                free = ~(taken[0] | taken[1])
+                new = _one_to_one(rows[free], confidence[free])
+                new = IndexMatches(np.concatenate([old.indices, new.indices]), np.concatenate([old.scores, new.scores]))
+            else:
+                new = _one_to_one(rows, confidence)
+            self._store.write_matches(pair, new)
+            for image, used in zip(pair, new.indices.T, strict=True):
+                self._used[image][used] = True
+
+    def drop_unused(self) -> None:
+        """Drop added keypoints that are in no match."""
+        number = {image: (np.cumsum(used) - 1).astype(np.int32) for image, used in self._used.items()}
+        for image, used in self._used.items():
+            table = self._store.table(image)
+            gone = (table.rows < 0) | ~used[table.rows]
+            rows = np.where(gone, -1, number[image][table.rows]).astype(np.int32)
+            self._store.write_table(image, Table(table.points[used], table.scores[used], table.detections, rows))
+        for i, j in self.pairs:
+            matches = self._store.matches((i, j))
+            indices = np.stack([number[i][matches.indices[:, 0]], number[j][matches.indices[:, 1]]], 1)
+            self._store.write_matches((i, j), IndexMatches(indices, matches.scores))
+
+
+def partners_of(raw: RawMatches) -> dict[int, list[int]]:
+    """Return the images with which each image is matched, in order."""
+    partners: dict[int, list[int]] = {i: [] for i in range(len(raw.images))}
+    for i, j in raw.pairs:
+        partners[i].append(j)
+        partners[j].append(i)
+    return {i: sorted(some) for i, some in partners.items()}
+
+
+def _measured(raw: RawMatches, source: int, target: int, settings: IdentitySettings) -> _Measured:
+    """What a pair measures in one direction: with an identity both are used, else the one that the network gives."""
+    pair = min(source, target), max(source, target)
+    matches = raw.pairs[pair]
+    good = matches.confidence1 > 0
     if settings.mode == "identity":
-        measured = _best_measured(raw, measured, settings)
-    tables, sources, targets = _tables(raw, measured, settings)
-    found: dict[Pair, list[tuple[Ints, Floats]]] = {pair: [] for pair in raw.pairs}
-    for some, source, target in zip(measured, sources, targets, strict=True):
-        forward = some.source < some.target
-        pair = (some.source, some.target) if forward else (some.target, some.source)
-        found[pair].append((np.stack([source, target] if forward else [target, source], 1), some.confidence))
-    joined = {pair: [np.concatenate(part) for part in zip(*parts, strict=True)] for pair, parts in found.items()}
-    return _without_unused(tables, {pair: _one_to_one(*parts) for pair, parts in joined.items()})
-
-
-def _measurements(raw: RawMatches, settings: IdentitySettings) -> Iterator[_Measured]:
-    """Each pair's measurements: in both images where matches have an identity, else as the network gives them."""
-    both = settings.mode == "identity"
-    for (i, j), matches in raw.pairs.items():
-        good1 = matches.confidence1 > 0
-        if both:
-            good1 = good1 & (matches.confidence0 > 0) & (_cycle_error(raw, (i, j), matches) < settings.cycle)
-            yield _Measured(j, i, matches.cell1, matches.points0.astype(float), matches.confidence0.astype(float)).at(
-                good1
-            )
-        yield _Measured(i, j, matches.cell0, matches.points1.astype(float), matches.confidence1.astype(float)).at(good1)
+        good = good & (matches.confidence0 > 0) & (_cycle_error(raw, pair, matches) < settings.cycle)
+    if source < target:
+        some = _Measured(matches.cell0, matches.points1.astype(float), matches.confidence1)
+    elif settings.mode == "identity":
+        some = _Measured(matches.cell1, matches.points0.astype(float), matches.confidence0)
+    else:
+        return NOTHING
+    return some.at(good)
 
 
 def _cycle_error(raw: RawMatches, pair: Pair, matches: PairMatches) -> Floats:
@@ -135,51 +249,44 @@ def _cycle_error(raw: RawMatches, pair: Pair, matches: PairMatches) -> Floats:
     return np.asarray(np.linalg.norm(there + back, axis=1))
 
 
-def _best_measured(raw: RawMatches, measured: Sequence[_Measured], settings: IdentitySettings) -> list[_Measured]:
-    """Keep detections that are measured in enough pairs (all that a photograph has will do), at most so many of one."""
-    counts = [np.zeros(len(image.points)) for image in raw.images]
-    weights = [np.zeros(len(image.points)) for image in raw.images]
-    partners = [0] * len(raw.images)
-    for some in measured:
-        counts[some.source][some.detection] += 1
-        weights[some.source][some.detection] += some.confidence
-        partners[some.source] += 1
-    kept = []
-    for count, weight, number in zip(counts, weights, partners, strict=True):
-        good = np.where((count > 0) & (count >= min(settings.least_pairs, number)), weight, 0)
-        best = np.argsort(-good, kind="stable")[: settings.most]
-        flags = np.zeros(len(good), bool)
-        flags[best] = good[best] > 0
-        kept.append(flags)
-    return [some.at(kept[some.source][some.detection]) for some in measured]
+def _best_detections(raw: RawMatches, image: int, partners: Sequence[int], settings: IdentitySettings) -> Ints:
+    """Return the detections of an image that are measured in enough pairs (all that it has will do), not too many."""
+    count, weight = np.zeros(len(raw.images[image].points)), np.zeros(len(raw.images[image].points))
+    for partner in partners:
+        some = _measured(raw, image, partner, settings)
+        count[some.detection] += 1
+        weight[some.detection] += some.confidence
+    weight[count < max(1, min(settings.least_pairs, len(partners)))] = 0
+    best = np.argsort(-weight, kind="stable")[: settings.most]
+    return np.sort(best[weight[best] > 0])
 
 
-def _tables(
-    raw: RawMatches, measured: Sequence[_Measured], settings: IdentitySettings
-) -> tuple[list[tuple[Floats, Floats]], list[Ints], list[Ints]]:
-    """Make each image's table of keypoints.
+def _join_to(
+    table: NDArray[np.float32], known: Ints, points: Floats, weights: Floats, scale: Floats, settings: IdentitySettings
+) -> tuple[Floats, Ints]:
+    """Let observations of one image join its table, or be keypoints that are added to it.
+
+    Args:
+        table: (N, 2) image px.
+        known: (O,) rows of observations that have one, else -1.
+        points: (O, 2) image px.
+        weights: (O,).
+        scale: (2,) image px per px of the network.
+        settings: how near is near.
 
     Returns:
-        Each image's points (N, 2) and scores (N,); for each of `measured`, (M,) rows of the source's table, and (M,)
-        rows of the target's.
+        (A, 2) what is added, and (O,) each observation's row.
     """
-    rows: tuple[dict[int, Ints], dict[int, Ints]] = ({}, {})
-    tables: list[tuple[Floats, Floats]] = []
-    for number, image in enumerate(raw.images):
-        parts = [
-            (0, n, image.points[some.detection].astype(float))
-            for n, some in enumerate(measured)
-            if some.source == number
-        ]
-        parts += [(1, n, some.points) for n, some in enumerate(measured) if some.target == number]
-        points = np.concatenate([np.zeros((0, 2)), *(part[2] for part in parts)])
-        weights = np.concatenate([np.zeros(0), *(measured[n].confidence for _, n, _ in parts)])
-        places, label = _join(points, weights, image.scale, settings)
-        tables.append((places, np.bincount(label, weights, len(places)).astype(float)))
-        ends = np.cumsum([len(part[2]) for part in parts])
-        for (side, n, _), some in zip(parts, np.split(label, ends[:-1]) if len(ends) else [], strict=True):
-            rows[side][n] = some
-    return tables, [rows[0][n] for n in range(len(measured))], [rows[1][n] for n in range(len(measured))]
+    rows = known.copy()
+    left = np.flatnonzero(rows < 0)
+    if settings.mode != "none":
+        near = settings.radius if settings.mode == "identity" else GRID_TOLERANCE
+        place = points[left] if settings.mode == "identity" else _on_grid(points[left], scale, settings)
+        rows[left] = nearest_within(place / scale, table.astype(float) / scale, near)
+        left = left[rows[left] < 0]
+    added, label = _join(points[left], weights[left], scale, settings)
+    rows[left] = len(table) + label
+    return added, rows
 
 
 def _join(points: Floats, weights: Floats, scale: Floats, settings: IdentitySettings) -> tuple[Floats, Ints]:
@@ -190,16 +297,20 @@ def _join(points: Floats, weights: Floats, scale: Floats, settings: IdentitySett
     first = first.reshape(-1)
     weights = np.bincount(first, weights).astype(float)
     if settings.mode == "grid":
-        side = settings.radius * scale
-        corners, label = np.unique(np.round((places + 0.5) / side), axis=0, return_inverse=True)
-        return corners * side - 0.5, label.reshape(-1)[first]
+        middles, label = np.unique(_on_grid(places, scale, settings), axis=0, return_inverse=True)
+        return middles, label.reshape(-1)[first]
     label = cluster(places / scale, weights, settings.radius)
     total = np.bincount(label, weights)
     means = [np.bincount(label, weights * places[:, axis]) / total for axis in (0, 1)]
     return np.stack(means, 1), label[first]
 
 
-def _one_to_one(rows: Ints, confidence: Floats) -> IndexMatches:
+def _on_grid(points: Floats, scale: Floats, settings: IdentitySettings) -> Floats:
+    side = settings.radius * scale
+    return np.asarray(np.round((points + 0.5) / side) * side - 0.5)
+
+
+def _one_to_one(rows: NDArray[np.int32], confidence: NDArray[np.float32]) -> IndexMatches:
     """Keep, of matches that share a keypoint, the most confident: once by the first image, then by the second."""
     order = np.argsort(-confidence, kind="stable")
     for axis in (0, 1):
@@ -207,22 +318,3 @@ def _one_to_one(rows: Ints, confidence: Floats) -> IndexMatches:
         order = order[np.argsort(-confidence[order], kind="stable")]
     order = np.sort(order)
     return IndexMatches(rows[order].astype(np.int32), confidence[order].astype(np.float32))
-
-
-def _without_unused(tables: Sequence[tuple[Floats, Floats]], pairs: Mapping[Pair, IndexMatches]) -> FolderMatches:
-    """Drop keypoints that are in no match."""
-    used = [np.zeros(len(points), bool) for points, _ in tables]
-    for (i, j), matches in pairs.items():
-        used[i][matches.indices[:, 0]] = True
-        used[j][matches.indices[:, 1]] = True
-    new = [np.cumsum(flags) - 1 for flags in used]
-    return FolderMatches(
-        [points[flags].astype(np.float32) for (points, _), flags in zip(tables, used, strict=True)],
-        [scores[flags].astype(np.float32) for (_, scores), flags in zip(tables, used, strict=True)],
-        {
-            (i, j): IndexMatches(
-                np.stack([new[i][m.indices[:, 0]], new[j][m.indices[:, 1]]], 1).astype(np.int32), m.scores
-            )
-            for (i, j), m in pairs.items()
-        },
-    )

@@ -3,36 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from s2ld.errors import S2LDError
 from s2ld.files import make_folder, printable, whole_file
 from s2ld.locks import sole_writer
-from s2ld.log import keep
+from s2ld.log import keep, logger
 from s2ld.sfm.mapping.cameras import group_cameras
-from s2ld.sfm.matching.colmap_database import write_database
-from s2ld.sfm.matching.folder import JOURNAL, MatcherSettings, MatchJournal, RawMatches, extract_all, match_pairs
+from s2ld.sfm.matching.colmap_database import remove_database, write_database
+from s2ld.sfm.matching.cost import cost_of, refuse_unless_agreed
+from s2ld.sfm.matching.folder import (
+    MatcherSettings,
+    Matching,
+    RawMatches,
+    extract_all,
+    match_pairs,
+    measure_rate,
+)
 from s2ld.sfm.matching.hloc import check_names, write_hloc
-from s2ld.sfm.matching.identity import FolderMatches, IdentitySettings, identify
+from s2ld.sfm.matching.identity import IdentitySettings, identify
 from s2ld.sfm.matching.pairs import Pair, all_pairs, listed_pairs, neighbour_pairs, sequential_pairs
 from s2ld.sfm.matching.retrieval import nearest_images
 from s2ld.sfm.matching.sift import match_by_sift
+from s2ld.sfm.matching.storage.matches import JOURNAL, MatchJournal
+from s2ld.sfm.matching.storage.on_disk import OnDiskSequence
+from s2ld.sfm.matching.storage.tables import TABLES, FolderMatches, TableStore
 from s2ld.sfm.photos.copies import copy_photo
 from s2ld.sfm.photos.usable import PhotoFolder, find_photos
 
 DATABASE = "database.db"
 REJECTED = "rejected.txt"
+ALL_PAIRS = 100
+"""Photographs of which each is matched with each, unless something else is asked for."""
+PARTNERS = {"retrieval": 20, "sequential": 10}
+"""Of a photograph, unless another number is asked for."""
+TOLD = 200
+"""Pairs from which the cost is measured, on one of them, and told."""
 
 
 @dataclass(frozen=True)
 class FolderSettings:
     """What `s2ld match-folder` does with a folder."""
 
-    pairs: str = "all"
-    """"all", "sequential", "retrieval", or the path of a list."""
-    neighbours: int = 10
-    """Partners of a photograph: the next ones ("sequential") or those that look most like it ("retrieval")."""
+    pairs: str = "auto"
+    """"all", "sequential", "retrieval", the path of a list, or "auto": all of up to `ALL_PAIRS` photographs, else by
+    retrieval."""
+    neighbours: int | None = None
+    """Partners of a photograph: the next ones ("sequential") or those that look most like it ("retrieval"); None: see
+    `PARTNERS`."""
     matcher: MatcherSettings = field(default_factory=MatcherSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     shared_cameras: bool = True
@@ -40,6 +59,26 @@ class FolderSettings:
     jobs: int = 1
     seed: int = 0
     progress: bool = True
+    agreed: bool = False
+    """Begin even what takes more than a day or more than the disk has."""
+    refit: bool = False
+    """Make the tables of keypoints anew; otherwise those that are there stay, and grow."""
+
+    def of(self, count: int) -> FolderSettings:
+        """Return the settings for so many photographs, with the kind of pairs and the number of partners chosen.
+
+        Raises:
+            S2LDError: no partners are asked for.
+        """
+        pairs = self.pairs if self.pairs != "auto" else "all" if count <= ALL_PAIRS else "retrieval"
+        neighbours = PARTNERS.get(pairs) if self.neighbours is None else self.neighbours
+        if neighbours is not None and neighbours < 1:
+            raise S2LDError(f"a photograph needs at least one partner, not {neighbours}")
+        return replace(self, pairs=pairs, neighbours=neighbours)
+
+    def matching(self, output: Path) -> Matching:
+        """Return how pairs are matched, with `output` for what is kept meanwhile."""
+        return Matching(self.matcher, output, self.jobs, self.progress)
 
 
 @dataclass(frozen=True)
@@ -68,24 +107,30 @@ def match_folder(
         journal_path: of the journal; None: `output`/matches.journal.
 
     Raises:
-        S2LDError: no two usable photographs, settings that do not fit, matches of other settings in `output`, no
-            pycolmap (the files of hloc are written then), a file that cannot be written, or another process writes to
-            `output`.
+        S2LDError: no two usable photographs, settings that do not fit, matches or keypoints of other settings in
+            `output`, no pycolmap (the files of hloc are written then), a file that cannot be written, or another
+            process writes to `output`.
     """
     folder = usable_photos(photos, output, settings.progress)
     names = [photo.name for photo in folder.photos]
     check_names(names)
     with sole_writer(output):
-        journal = MatchJournal(journal_path or output / JOURNAL, settings.matcher, folder)
-        pairs, refused = choose_pairs(folder, settings, lambda: journal)
-        raw = match_pairs(folder, pairs, settings.matcher, journal, settings.jobs, settings.progress)
-        matches = identify(raw, settings.identity)
+        settings, matching = settings.of(len(folder.photos)), settings.matching(output)
+        journal = MatchJournal(journal_path or output / JOURNAL, settings.matcher.title(), folder)
+        if settings.refit:
+            remove_database(output / TABLES)
+        store = TableStore(output / TABLES, journal.digests, asdict(settings.identity) | settings.matcher.title())
+        pairs, refused = agreed_pairs(folder, settings, matching, journal)
+        known = [pair for pair in store.pairs() if pair in journal.pairs]
+        raw = match_pairs(folder, sorted({*pairs, *known}), matching, journal)
+        matches = identify(raw, settings.identity, store)
         rejected = [*folder.rejected, *((line, "") for line in refused)]
         write_rejected(output, rejected)
         sizes = [photo.size for photo in folder.photos]
-        write_hloc(output, names, sizes, [float(image.scale.mean()) for image in raw.images], matches)
+        scales = OnDiskSequence(len(names), lambda i: float(raw.images[i].scale.mean()))
+        write_hloc(output, names, sizes, scales, matches)
         cameras = group_cameras(folder.photos, settings.shared_cameras)
-        write_database(output / DATABASE, names, cameras, matches, settings.seed)
+        write_database(output / DATABASE, names, cameras, matches, settings.seed, ids=store.ids)
         return MatchedFolder(folder, upright_images(folder, output), raw, matches, rejected)
 
 
@@ -101,9 +146,12 @@ def match_folder_by_sift(
         S2LDError: as `match_folder`.
     """
     folder = usable_photos(photos, output, settings.progress)
-    path = journal_path or output / JOURNAL
+    path, settings = journal_path or output / JOURNAL, settings.of(len(folder.photos))
     with sole_writer(output):
-        pairs, refused = choose_pairs(folder, settings, lambda: MatchJournal(path, settings.matcher, folder))
+        title = settings.matcher.title()
+        pairs, refused = choose_pairs(
+            folder, settings, settings.matching(output), lambda: MatchJournal(path, title, folder)
+        )
         rejected = [*folder.rejected, *((line, "") for line in refused)]
         write_rejected(output, rejected)
         images = upright_images(folder, output)
@@ -132,29 +180,58 @@ def usable_photos(photos: Path, output: Path, progress: bool) -> PhotoFolder:
     return folder
 
 
+def agreed_pairs(
+    folder: PhotoFolder, settings: FolderSettings, matching: Matching, journal: MatchJournal
+) -> tuple[list[Pair], list[str]]:
+    """Return what `choose_pairs` does, and say before any long work what it will take.
+
+    Raises:
+        S2LDError: as `choose_pairs`, or it takes more than a day or than the disk has, and was not agreed to.
+    """
+    count = len(folder.photos)
+    if settings.pairs == "retrieval" and len(journal.images) < count:  # the pairs are known when that is done
+        most = min(count * (count - 1) // 2, count * (settings.neighbours or 1))
+        _tell_cost(folder, max(0, most - len(journal.pairs)), settings, matching, journal)
+        return choose_pairs(folder, settings, matching, lambda: journal)
+    pairs, refused = choose_pairs(folder, settings, matching, lambda: journal)
+    _tell_cost(folder, sum(pair not in journal.pairs for pair in pairs), settings, matching, journal)
+    return pairs, refused
+
+
+def _tell_cost(
+    folder: PhotoFolder, pairs: int, settings: FolderSettings, matching: Matching, journal: MatchJournal
+) -> None:
+    if pairs < TOLD:
+        return
+    images = len(folder.photos) - len(journal.images)
+    cost = cost_of(images, pairs, measure_rate(folder, matching), matching.jobs)
+    logger.info("{} photographs, at most {}", len(folder.photos), cost)
+    refuse_unless_agreed(cost, matching.scratch, settings.agreed)
+
+
 def choose_pairs(
-    folder: PhotoFolder, settings: FolderSettings, journal: Callable[[], MatchJournal]
+    folder: PhotoFolder, settings: FolderSettings, matching: Matching, journal: Callable[[], MatchJournal]
 ) -> tuple[list[Pair], list[str]]:
     """Return the pairs to match, and a line for each entry of a list that cannot be used.
 
     Args:
         folder: the photographs.
-        settings: of which pairs, and of retrieval.
+        settings: of which pairs, of this folder (`FolderSettings.of`), and of retrieval.
+        matching: how features are computed.
         journal: gives the journal that holds, or gets, the features for retrieval.
 
     Raises:
-        S2LDError: no partners are asked for, or a list without a usable pair.
+        S2LDError: a list without a usable pair.
     """
-    if settings.neighbours < 1:
-        raise S2LDError(f"a photograph needs at least one partner, not {settings.neighbours}")
+    count = len(folder.photos)
     if settings.pairs == "all":
-        return all_pairs(len(folder.photos)), []
+        return all_pairs(count), []
     if settings.pairs == "sequential":
-        return sequential_pairs(len(folder.photos), settings.neighbours), []
+        return sequential_pairs(count, settings.neighbours or 1), []
     if settings.pairs == "retrieval":
-        images = extract_all(folder, settings.matcher, journal(), settings.jobs, settings.progress)
-        near = nearest_images([image.descriptors for image in images], settings.neighbours, settings.seed)
-        return neighbour_pairs(near.tolist()), []
+        images = extract_all(folder, matching, journal())
+        descriptors = OnDiskSequence(count, lambda i: images[i].descriptors)
+        return neighbour_pairs(nearest_images(descriptors, settings.neighbours or 1, settings.seed).tolist()), []
     return listed_pairs(Path(settings.pairs), [photo.name for photo in folder.photos])
 
 

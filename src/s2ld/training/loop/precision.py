@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from s2ld.models.precision import bfloat16_support
-from s2ld.training.loop.processes import uses_cuda
+from s2ld.processes.ddp import uses_cuda
 
 AUTO = "auto"
 

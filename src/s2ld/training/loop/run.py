@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,8 @@ from s2ld.files import make_folder
 from s2ld.locks import sole_writer
 from s2ld.log import keep, logger, set_rank
 from s2ld.models.checkpoint import load_fitting, load_strict, read_weights, save_weights
+from s2ld.processes.ddp import Processes, check_slurm, device_count, lost_peer, quieten, slurm_plugins, uses_cuda
+from s2ld.processes.peers import TRAINING
 from s2ld.training.consensus.held_out import HeldOutCandidates
 from s2ld.training.consensus.making import candidate_data
 from s2ld.training.consensus.source import CachedCandidates, cache_path
@@ -31,7 +31,6 @@ from s2ld.training.loop.checkpoints import BEST, LAST, Checkpoints, WholeFileIO,
 from s2ld.training.loop.module import S2LDModule
 from s2ld.training.loop.optim import Place, RunScale, run_scale
 from s2ld.training.loop.precision import run_precision
-from s2ld.training.loop.processes import Processes, check_slurm, device_count, lost_peer, slurm_plugins, uses_cuda
 from s2ld.training.loop.restoring import check_restorable
 from s2ld.training.loop.skipped import SkippedPairs
 from s2ld.training.loop.stages import DETECTOR_MODULES
@@ -121,7 +120,7 @@ def _fit(trainer: pl.Trainer, module: S2LDModule, data: PairDataModule, checkpoi
                 "a loader process was killed, by the system if memory ran out; lower DATA.WORKERS or "
                 "DATA.MEGADEPTH.CACHE_MB, then --resume auto"
             ) from error
-        line = lost_peer(error) if trainer.world_size > 1 else None
+        line = lost_peer(error, TRAINING) if trainer.world_size > 1 else None
         if line is None:
             raise
         raise Stopped(LOST_PROCESS, line) from error
@@ -196,9 +195,9 @@ def build_trainer(config: CN, scale: RunScale, output: Path, options: RunOptions
     quick = options.fast_dev_run
     if not quick:
         make_folder(output)
-    _quieten()
+    quieten()
     length: dict[str, Any] = {"fast_dev_run": True} if quick else {"max_steps": scale.total_steps, "max_epochs": -1}
-    strategy: Strategy | str = Processes() if distributed else "auto"
+    strategy: Strategy | str = Processes(TRAINING) if distributed else "auto"
     return pl.Trainer(
         accelerator=options.accelerator,
         devices=devices,
@@ -239,18 +238,6 @@ def _callbacks(config: CN, output: Path, options: RunOptions) -> list[pl.Callbac
     if not options.fast_dev_run:
         callbacks.append(Checkpoints(output, config.CHECKPOINT_EVERY, config.VALIDATE_EVERY))
     return callbacks
-
-
-def _quieten() -> None:
-    """Drop what Lightning says of things that are meant so: averages in evaluation mode, few processes, no sources."""
-    for message in (
-        "in eval mode at the start of training",
-        "does not have many workers",
-        "LeafSpec",
-        "Total length of",
-    ):
-        warnings.filterwarnings("ignore", f".*{message}.*")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
 
 
 def _devices(options: RunOptions) -> int:

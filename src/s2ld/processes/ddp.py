@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -16,7 +18,7 @@ from pytorch_lightning.strategies.launchers.subprocess_script import _Subprocess
 
 from s2ld.errors import S2LDError
 from s2ld.log import logger
-from s2ld.training.loop.peers import FIRST, LOST, watch_started
+from s2ld.processes.peers import FIRST, Run, watch_started
 
 TIMEOUT = timedelta(minutes=10)
 """Longest wait for the other processes at a reduction: one of them may validate, write, or read a slow disk."""
@@ -38,7 +40,7 @@ def device_count(devices: str, accelerator: str) -> int:
             "--accelerator gpu: this machine or this PyTorch has no CUDA GPU; use --accelerator cpu or auto"
         )
     if not uses_cuda(accelerator) and accelerator == "auto":
-        logger.info("no CUDA GPU here: training on the CPU")
+        logger.info("no CUDA GPU here: computing on the CPU")
     if devices == "auto":
         return torch.cuda.device_count() if uses_cuda(accelerator) else 1
     if not devices.isdecimal() or int(devices) < 1:
@@ -78,24 +80,46 @@ def check_slurm(devices: int, nodes: int, environment: Mapping[str, str] = os.en
 
 
 def slurm_plugins() -> list[SLURMEnvironment]:
-    """Return what keeps Lightning from requeueing by itself: scripts/slurm/train.sbatch does, and signals are ours."""
+    """Return what keeps Lightning from requeueing by itself: the scripts in scripts/slurm do, and signals are ours."""
     under_slurm = "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect() and SLURMEnvironment.detect()
     return [SLURMEnvironment(auto_requeue=False)] if under_slurm else []
 
 
-class Processes(DDPStrategy):
-    """One process for each device; those of a machine end together (`s2ld.training.loop.peers`)."""
+def quieten() -> None:
+    """Drop what Lightning says of things that are meant so: averages in evaluation mode, few loaders, no sources."""
+    for message in (
+        "in eval mode at the start of training",
+        "does not have many workers",
+        "LeafSpec",
+        "Total length of",
+        "predict returned None",
+    ):
+        warnings.filterwarnings("ignore", f".*{message}.*")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.msg)
 
-    def __init__(self) -> None:
-        super().__init__(timeout=TIMEOUT)
+
+class Processes(DDPStrategy):
+    """One process for each device; those of a machine end together (`s2ld.processes.peers`).
+
+    Args:
+        run: of which they are.
+        timeout: longest wait for the others at a reduction.
+    """
+
+    def __init__(self, run: Run, timeout: timedelta = TIMEOUT) -> None:
+        super().__init__(timeout=timeout)
+        self._run = run
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
         self._launcher = _Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+        self._launcher.run = self._run
 
 
 class _Launcher(_SubprocessScriptLauncher):
     """Lightning's, without its way to watch what it has started: that kills this process before it can say why."""
+
+    run: Run
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
@@ -103,17 +127,17 @@ class _Launcher(_SubprocessScriptLauncher):
             os.environ[FIRST] = str(os.getpid())
             self._call_children_scripts()
             del os.environ[FIRST]
-            watch_started(self.procs)
+            watch_started(self.procs, self.run)
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
 
 
-def lost_peer(error: RuntimeError) -> str | None:
+def lost_peer(error: RuntimeError, run: Run) -> str | None:
     """Return what to say if a reduction failed, most likely since another process has gone; None for other errors.
 
     Gloo says so in plain RuntimeErrors; NCCL in errors of torch.distributed, of which the first line may tell more.
     """
     if isinstance(error, torch.distributed.DistError):
-        return f"{LOST} ({str(error).partition(chr(10))[0]})"
+        return f"{run.lost} ({str(error).partition(chr(10))[0]})"
     text = str(error).lower()
-    return LOST if any(word in text for word in _LOST_WORDS) else None
+    return run.lost if any(word in text for word in _LOST_WORDS) else None

@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from s2ld.errors import LOST_PROCESS
 
-LOST = "another process of this run has ended; go on from the last checkpoint with --resume auto"
 FIRST = "S2LD_FIRST_PROCESS"
 """Environment variable with the number of the process that has started this one; it may be dead already."""
 
@@ -21,8 +21,27 @@ _POLL = 1.0  # seconds
 _GRACE = 5.0  # seconds in which a broken connection may end a process in good order
 
 
+@dataclass(frozen=True)
+class Run:
+    """What several processes do together."""
+
+    command: str
+    """As the user calls it."""
+    remedy: str
+    """What to do when one of them is lost."""
+
+    @property
+    def lost(self) -> str:
+        """What to say then."""
+        return f"another process of this run has ended; {self.remedy}"
+
+
+TRAINING = Run("s2ld train", "go on from the last checkpoint with --resume auto")
+TESTING = Run("s2ld test", "the same command goes on from the pairs that are done")
+
+
 @cache
-def follow_first() -> None:
+def follow_first(run: Run) -> None:
     """Let a process that another one of its run has started end soon after that one; the first one does nothing.
 
     Without this, a process whose first one was killed would wait for it until the time limit of a reduction, and hold
@@ -32,27 +51,28 @@ def follow_first() -> None:
         return
     first = int(os.environ.get(FIRST, os.getppid()))  # torchrun, which watches by itself, names none
     if os.getppid() != first:
-        _end("")
+        _end(run)
 
     def watch() -> None:
         while os.getppid() == first:
             time.sleep(_POLL)
         time.sleep(_GRACE)
-        _end("")
+        _end(run)
 
     threading.Thread(target=watch, daemon=True, name="follow-first").start()
 
 
-def watch_started(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def watch_started(processes: Sequence[subprocess.Popen[bytes]], run: Run) -> None:
     """Let this process, and the others, end soon after one of those that it has started ends badly."""
-    threading.Thread(target=end_with, args=(processes,), daemon=True, name="watch-started").start()
+    threading.Thread(target=end_with, args=(processes, run), daemon=True, name="watch-started").start()
 
 
-def end_with(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def end_with(processes: Sequence[subprocess.Popen[bytes]], run: Run) -> None:
     """Wait until all processes have ended well, or end all, this one too, after one of them has not.
 
     Args:
         processes: by their rank, from 1.
+        run: of which they are.
     """
     while any(process.poll() is None for process in processes) and not any(p.returncode for p in processes):
         time.sleep(_POLL)
@@ -62,10 +82,10 @@ def end_with(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     time.sleep(_GRACE)
     for process in processes:
         process.kill()
-    _end(f" (process {rank}: {signal.Signals(-status).name if status < 0 else f'status {status}'})")
+    _end(run, f" (process {rank}: {signal.Signals(-status).name if status < 0 else f'status {status}'})")
 
 
-def _end(which: str) -> None:
+def _end(run: Run, which: str = "") -> None:
     # not by the logger, which the main thread may hold for ever
-    print(f"s2ld train: {LOST}{which}", file=sys.stderr, flush=True)
+    print(f"{run.command}: {run.lost}{which}", file=sys.stderr, flush=True)
     os._exit(LOST_PROCESS)
