@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
+import threading
 from collections.abc import Callable
 
 import uvicorn
@@ -34,7 +36,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(app: Starlette, listener: socket.socket, started: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C, which raises KeyboardInterrupt.
+    """Serve until SIGTERM, or Ctrl-C, which raises KeyboardInterrupt; what is being answered then has five seconds.
 
     Args:
         app: the application.
@@ -45,6 +47,8 @@ def serve(app: Starlette, listener: socket.socket, started: Callable[[str], None
     if not ipaddress.ip_address(host).is_loopback:
         logger.warning("everybody who reaches {} on port {} can use this page", host, port)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn, which stops for it, raises it once more at its end
     with listener:
         started(f"http://{f'[{host}]' if ':' in host else host}:{port}")  # who comes early waits in the socket
         uvicorn.Server(config).run(sockets=[listener])

@@ -25,7 +25,7 @@ def build_parser() -> Parser:
         "A page in the browser that matches two photographs, and the same by HTTP: POST /match, described at "
         "/docs.html and /openapi.json. Nothing that is sent is kept.",
         "--port 8000",
-        status="2 bad input; 130 Ctrl-C",
+        status="0 SIGTERM; 2 bad input; 130 Ctrl-C",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="0.0.0.0: all that reach this machine (default: %(default)s)"
