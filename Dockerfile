@@ -1,4 +1,4 @@
-# All commands of s2ld in a container; docs/matching.md tells how to build and run it.
+# The page of s2ld, and all its commands, in a container; docs/matching.md tells how to build and run it.
 FROM python:3.12-slim
 
 # the folder of download.pytorch.org/whl that torch comes from: cpu, or of a CUDA version, as cu128
@@ -16,5 +16,6 @@ RUN useradd --create-home s2ld && chmod 777 /home/s2ld && mkdir /work && chown s
 ENV HOME=/home/s2ld
 USER s2ld
 WORKDIR /work
+EXPOSE 8000
 ENTRYPOINT ["s2ld"]
-CMD ["--help"]
+CMD ["web", "--host", "0.0.0.0"]

@@ -7,6 +7,9 @@ import re
 import tomllib
 from pathlib import Path
 
+from s2ld.cli.main import COMMANDS
+from s2ld.cli.match.web import build_parser
+
 ROOT = Path(__file__).parents[1]
 LINES = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line and not line.startswith("#")]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -19,6 +22,10 @@ def arguments(instruction: str) -> list[str]:
 
 def test_it_runs_the_command_and_not_as_root() -> None:
     assert json.loads(arguments("ENTRYPOINT")[0]) == list(PROJECT["project"]["scripts"])
+    command, *options = json.loads(arguments("CMD")[0])
+    assert COMMANDS[command].module == "match.web"
+    assert build_parser().parse_args(options).host == "0.0.0.0"
+    assert arguments("EXPOSE") == [str(build_parser().parse_args([]).port)]
     (user,) = arguments("USER")
     assert user not in ("root", "0")
     after = LINES[LINES.index(f"USER {user}") :]
