@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, Command] = {
     "benchmark ladder": Command("benchmarks.ladder", "the same on every validation set: the model card's tables"),
     "benchmark track": Command("benchmarks.track", "frames a second in a video, and the corner error"),
     "benchmark sfm": Command("benchmarks.sfm", "SIFT and our matches by the same mapper"),
+    "benchmark folder": Command("benchmarks.folder", "memory and time of matched folders as they grow"),
     "benchmark depth": Command("benchmarks.depth", "our depth maps beside those that a scene has"),
     "benchmark data": Command("benchmarks.data", "training data's speed beside the trainer's"),
     "benchmark index": Command("benchmarks.index", "host memory of a large index"),

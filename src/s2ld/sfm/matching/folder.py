@@ -101,19 +101,18 @@ def match_pairs(folder: PhotoFolder, pairs: Sequence[Pair], matching: Matching, 
         total=len(pairs), initial=len(pairs) - len(missing), desc="match", unit="pair", disable=not matching.progress
     ) as bar:
         for _, matches in found:
-            for pair, measured in matches.items():
-                journal.add_pair(pair, measured)
-                bar.update()
+            journal.add_pairs(matches)
+            bar.update(len(matches))
     _worker.cache_clear()  # what follows needs the memory
     shutil.rmtree(matching.scratch / CACHE, ignore_errors=True)
-    return RawMatches(_read_images(folder, journal), journal.pairs.only(pairs))
+    return RawMatches(read_images(folder, journal), journal.pairs.only(pairs))
 
 
 def extract_all(folder: PhotoFolder, matching: Matching, journal: MatchJournal) -> Sequence[ImageKeypoints]:
     """Return the keypoints of all photographs; those that the journal has not are written to it. See `match_pairs`."""
     images = _images_to_do(folder, journal)
     _keep_images(ordered_map(_function(matching), images, matching.jobs), len(images), matching, journal)
-    return _read_images(folder, journal)
+    return read_images(folder, journal)
 
 
 def measure_rate(folder: PhotoFolder, matching: Matching) -> Rate:
@@ -146,7 +145,8 @@ def _keep_images(found: Iterable[_Outcome], count: int, matching: Matching, jour
         journal.add_images(images)
 
 
-def _read_images(folder: PhotoFolder, journal: MatchJournal) -> Sequence[ImageKeypoints]:
+def read_images(folder: PhotoFolder, journal: MatchJournal) -> Sequence[ImageKeypoints]:
+    """Return the keypoints of all photographs, which the journal has; a few of them stay in memory."""
     return OnDiskSequence(len(folder.photos), lru_cache(IMAGES_KEPT)(journal.images.__getitem__))
 
 

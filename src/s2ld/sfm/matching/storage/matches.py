@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s2ld.errors import S2LDError
@@ -46,17 +46,19 @@ class MatchJournal:
 
     def add_images(self, images: Mapping[int, ImageKeypoints]) -> None:
         """Write the keypoints of photographs that are not there."""
-        for i, keypoints in images.items():
-            if i not in self.images:
-                self._append(_HEAD.pack(b"i", *[self.digests[i]] * 2) + keypoints.to_bytes())
+        new = [(i, keypoints) for i, keypoints in images.items() if i not in self.images]
+        self._append([_HEAD.pack(b"i", *[self.digests[i]] * 2) + keypoints.to_bytes() for i, keypoints in new])
 
-    def add_pair(self, pair: Pair, matches: PairMatches) -> None:
-        """Write the matches of a pair."""
-        self._append(_HEAD.pack(b"p", *(self.digests[i] for i in pair)) + matches.to_bytes())
+    def add_pairs(self, pairs: Mapping[Pair, PairMatches]) -> None:
+        """Write the matches of pairs."""
+        heads = (_HEAD.pack(b"p", *(self.digests[i] for i in pair)) for pair in pairs)
+        self._append([head + matches.to_bytes() for head, matches in zip(heads, pairs.values(), strict=True)])
 
-    def _append(self, record: bytes) -> None:
-        self._journal.append(record)
-        self._enter(len(self._journal) - 1)
+    def _append(self, new: Sequence[bytes]) -> None:
+        if new:
+            self._journal.append(*new)
+            for place in range(len(self._journal) - len(new), len(self._journal)):
+                self._enter(place)
 
     def _enter(self, place: int) -> None:
         kind, i, j = self._head(place)
