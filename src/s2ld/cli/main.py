@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, Command] = {
     "match": Command("match.demo", "match image pairs: pictures and files of matches"),
     "match-folder": Command("match.folder", "match the photographs of a folder, for hloc and COLMAP"),
     "track": Command("match.track", "follow a picture through a video or a camera's frames"),
+    "merge": Command("match.merge", "end a matched folder whose pairs were matched in shares"),
     "reconstruct": Command("sfm.reconstruct", "cameras and points from the photographs of a folder"),
     "train": Command("train.train", "train a network"),
     "test": Command("evaluate.test", "evaluate a matcher on posed pairs or homographies"),
