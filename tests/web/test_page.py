@@ -17,6 +17,7 @@ from web_stand_in import COUNT, INLIERS, StandIn, photo, served
 pytest.importorskip("starlette", reason="the extra web is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: the page is not tested in a browser")
 expect = playwright.expect
+expect.set_options(timeout=60_000)  # for a machine that is busy with other things
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium: the page is not tested in a browser")
@@ -54,7 +55,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, address: str) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith(address) else None)
