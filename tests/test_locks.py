@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from s2ld.errors import S2LDError
-from s2ld.locks import sole_writer
+from s2ld.locks import one_of_several, sole_writer
 
 SOURCES = str(Path(__file__).parents[1] / "src")
 WRITES = """
@@ -87,3 +87,18 @@ def test_where_there_are_no_locks_there_is_no_lock(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with sole_writer(tmp_path):
         (tmp_path / "a").write_text("a")
+
+
+def test_several_may_write_where_none_is_alone(tmp_path: Path) -> None:
+    several = os.open(tmp_path, os.O_RDONLY)  # another holder: a lock belongs to what was opened
+    try:
+        fcntl.flock(several, fcntl.LOCK_SH)
+        with one_of_several(tmp_path):
+            pass
+        with pytest.raises(S2LDError, match="another process is writing to this output"), sole_writer(tmp_path):
+            pass
+        fcntl.flock(several, fcntl.LOCK_EX)
+        with pytest.raises(S2LDError, match="another process is writing to this output"), one_of_several(tmp_path):
+            pass
+    finally:
+        os.close(several)

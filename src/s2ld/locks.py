@@ -26,6 +26,26 @@ def sole_writer(path: Path) -> Iterator[None]:
     Raises:
         S2LDError: another process is writing to it, or it cannot be opened.
     """
+    with _held(path, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def one_of_several(path: Path) -> Iterator[None]:
+    """Keep processes that ask to be the sole writer of an output from writing to it; others of several may.
+
+    Args:
+        path: as for `sole_writer`.
+
+    Raises:
+        S2LDError: another process is the sole writer, or it cannot be opened.
+    """
+    with _held(path, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _held(path: Path, kind: int) -> Iterator[None]:
     place = path.resolve()
     if place in _HELD:
         yield
@@ -35,7 +55,7 @@ def sole_writer(path: Path) -> Iterator[None]:
     except OSError as error:
         raise S2LDError(f"{path}: cannot open this output ({error.strerror}); choose another") from error
     try:
-        _lock(handle, path)
+        _lock(handle, path, kind)
         _HELD[place] = handle
         yield
     finally:
@@ -43,9 +63,9 @@ def sole_writer(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _lock(handle: int, path: Path) -> None:
+def _lock(handle: int, path: Path, kind: int) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise S2LDError(
             f"{path}: another process is writing to this output; wait until it has ended, or choose another output"

@@ -37,6 +37,7 @@ class Run:
 
 
 TRAINING = Run("s2ld train", "go on from the last checkpoint with --resume auto")
+MATCHING = Run("s2ld match-folder", "the same command goes on from the pairs that are done")
 TESTING = Run("s2ld test", "the same command goes on from the pairs that are done")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from s2ld.cli.evaluate.test import build_parser as build_test_parser
 from s2ld.cli.items import split_items
+from s2ld.cli.match.folder import build_parser as build_folder_parser
 from s2ld.cli.train.train import build_parser
 from s2ld.config import build_config, defaults
 from s2ld.errors import S2LDError
@@ -171,6 +172,20 @@ def test_an_evaluating_job_shares_out_the_pairs_to_all_nodes(tmp_path: Path, sta
     arguments = build_test_parser().parse_intermixed_args(given[given.index("test.py") + 1 :])
     assert (arguments.devices, arguments.num_nodes, arguments.accelerator) == ("4", 2, "gpu")
     assert arguments.limit == 8
+    assert (tmp_path / "scontrol.txt").exists() == requeued
+
+
+@pytest.mark.parametrize(("status", "requeued"), [(0, False), (143, True)])
+def test_a_matching_job_shares_out_a_folder_to_all_nodes(tmp_path: Path, status: int, requeued: bool) -> None:
+    record(tmp_path, ["srun", "scontrol"])
+    (tmp_path / "scontrol").write_text((tmp_path / "scontrol").read_text().replace("${STATUS:-0}", "0"))
+    job = {**SLURM, "SLURM_CPUS_PER_TASK": "6", "SLURM_SUBMIT_DIR": str(ROOT), "STATUS": str(status)}
+    script = "scripts/slurm/match_folder.sbatch"
+    assert run(script, tmp_path, "photos", "out", "--pairs", "retrieval", **job) == status
+    given = (tmp_path / "srun.txt").read_text().splitlines()
+    arguments = build_folder_parser().parse_args(given[given.index("match-folder") + 1 :])
+    assert (arguments.devices, arguments.num_nodes, arguments.accelerator) == ("4", 2, "gpu")
+    assert (arguments.photos, arguments.output, arguments.pairs) == (Path("photos"), Path("out"), "retrieval")
     assert (tmp_path / "scontrol.txt").exists() == requeued
 
 

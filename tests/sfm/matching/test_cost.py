@@ -13,8 +13,8 @@ def test_what_a_folder_takes() -> None:
     cost = cost_of(2000, 40_000, RATE, 1)
     assert cost.seconds == pytest.approx(20_400)
     assert cost.scratch == 2000 * 12_000_000 - MEMORY
-    assert cost.disk == 340_000_000 + 6_000_000_000
-    assert str(cost) == "40,000 pairs, about 5.7 hours, 6.3 GB on the disk and 22.9 GB meanwhile"
+    assert cost.disk == 340_000_000 + 7_200_000_000
+    assert str(cost) == "40,000 pairs, about 5.7 hours, 7.5 GB on the disk and 22.9 GB meanwhile"
     two = cost_of(2000, 40_000, RATE, 2)
     assert (two.seconds, two.scratch) == (pytest.approx(10_200), 24_000_000_000)
     assert cost_of(10, 45, RATE, 1).scratch == 0

@@ -12,8 +12,11 @@ from s2ld.cli.status import exit_status
 from s2ld.extras import need
 from s2ld.log import logger
 from s2ld.pretrained import DEFAULT, SHIPPED
+from s2ld.processes.peers import MATCHING, follow_first
 
 if TYPE_CHECKING:  # these load torch, which --help need not wait for
+    import pytorch_lightning as pl
+
     from s2ld.sfm.matching.identity import IdentitySettings
     from s2ld.sfm.matching.match_folder import FolderSettings, MatchedFolder
 
@@ -25,11 +28,19 @@ def build_parser() -> Parser:
         "Match the photographs of a folder: keypoints with an identity, in hloc's files and in a COLMAP "
         "database. A run that was stopped goes on from there.",
         "my_photos out/matches --pairs retrieval",
-        status="0 done; 1 some photographs were rejected (OUT/rejected.txt); 2 bad input; 130 Ctrl-C",
+        status="0 done; 1 some photographs were rejected (OUT/rejected.txt); 2 bad input; 3 another process of the run "
+        "has ended; 130 Ctrl-C",
     )
     add_folders(parser)
     add_matching_options(parser)
     add_identity_options(parser)
+    several = parser.add_argument_group("several processes, which share out the pairs")
+    several.add_argument("--devices", default="1", help="processes on this machine, or auto: one a GPU (default: 1)")
+    several.add_argument("--num-nodes", type=int, default=1, help="machines (default: 1)")
+    several.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="default: auto")
+    several.add_argument(
+        "--shard", metavar="I/N", help="match the Ith of N shares only, in a job of its own; s2ld merge ends it"
+    )
     return parser
 
 
@@ -132,13 +143,56 @@ def identity_settings(args: argparse.Namespace) -> IdentitySettings:
     return IdentitySettings("none") if args.no_identity else IdentitySettings("grid", args.grid)
 
 
-def main(argv: Sequence[str] | None = None) -> MatchedFolder:
-    """Run the command; raises `S2LDError` as `s2ld.sfm.matching.match_folder.match_folder` does."""
+def main(argv: Sequence[str] | None = None) -> MatchedFolder | int | None:
+    """Run the command, and return what was done: of a shard its pairs, of several processes nothing but in the first.
+
+    Raises:
+        S2LDError: as `s2ld.sfm.matching.match_folder.match_folder` does.
+        Stopped: another process of the run has ended.
+    """
+    follow_first(MATCHING)
     args = build_parser().parse_args(argv)
     need("sfm")
     from s2ld.sfm.matching.match_folder import match_folder
 
-    return match_folder(args.photos, args.output, folder_settings(args, identity_settings(args)))
+    settings, trainer = folder_settings(args, identity_settings(args)), _trainer(args)
+    if args.shard is not None:
+        need("train")
+        from s2ld.sfm.matching.shares import Share, match_shard
+
+        return match_shard(args.photos, args.output, settings, Share.parse(args.shard))
+    if trainer is not None:
+        from s2ld.sfm.matching.shares import match_shared_out
+
+        match_shared_out(trainer, args.photos, args.output, settings)
+        if not trainer.is_global_zero:
+            return None
+    return match_folder(args.photos, args.output, settings)
+
+
+def _trainer(args: argparse.Namespace) -> pl.Trainer | None:
+    """Return Lightning's trainer of several processes, None of one."""
+    from s2ld.errors import S2LDError
+
+    if args.num_nodes < 1:
+        raise S2LDError(f"--num-nodes {args.num_nodes}: give a number of machines from 1")
+    if args.devices == "1" and args.num_nodes == 1:
+        return None
+    for name, usual in (("shard", None), ("jobs", 1), ("device", "auto")):
+        if getattr(args, name) != usual:
+            raise S2LDError(f"--{name} is of one process; leave it out, or --devices and --num-nodes")
+    need("train")
+    from s2ld.evaluation.predictions.shared_out import Hardware, build_trainer
+    from s2ld.log import set_rank
+    from s2ld.processes.ddp import check_slurm, device_count
+
+    hardware = Hardware(args.accelerator, device_count(args.devices, args.accelerator), args.num_nodes)
+    if hardware.processes == 1:
+        return None
+    check_slurm(hardware.devices, hardware.num_nodes)
+    trainer = build_trainer(hardware, MATCHING)
+    set_rank(trainer.global_rank)
+    return trainer
 
 
 def describe(done: MatchedFolder) -> str:
@@ -161,6 +215,11 @@ def script(argv: Sequence[str] | None = None) -> int:
 
     def body() -> int:
         done = main(argv)
+        if done is None:
+            return 0
+        if isinstance(done, int):
+            print(f"{done:,} pairs of this share are matched; s2ld merge ends it when all shares are")
+            return 0
         print(describe(done))
         for line in format_rejected(done.rejected):
             logger.warning("rejected {}", line)

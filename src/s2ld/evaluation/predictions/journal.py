@@ -66,17 +66,18 @@ class Journal:
             raise S2LDError(f"{self.path}: was cut while it was read; run the command again")
         return record
 
-    def append(self, record: bytes) -> None:
-        """Write a record, and return when it is on the disk.
+    def append(self, *new: bytes) -> None:
+        """Write a record, or some together, and return when they are on the disk.
 
         Raises:
-            S2LDError: it cannot be written; those before are kept.
+            S2LDError: they cannot be written; those before are kept.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
                 file.truncate(self._end)  # what a kill left of the next record
-                file.write(_LENGTH.pack(len(record)) + sha256(record).digest() + record)
+                for record in new:
+                    file.write(_LENGTH.pack(len(record)) + sha256(record).digest() + record)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -85,8 +86,9 @@ class Journal:
                 f"{self.path}: cannot write more than the {kept} records that it holds ({error.strerror}); "
                 "make room and run the same command, which goes on from there"
             ) from error
-        self._places.append((self._end + _HEAD_SIZE, len(record)))
-        self._end += _HEAD_SIZE + len(record)
+        for record in new:
+            self._places.append((self._end + _HEAD_SIZE, len(record)))
+            self._end += _HEAD_SIZE + len(record)
 
 
 def read_title(path: Path) -> bytes | None:

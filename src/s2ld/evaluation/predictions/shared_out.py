@@ -23,7 +23,7 @@ from s2ld.evaluation.predictions.predict import Match, pair_batches, predicted
 from s2ld.evaluation.predictions.unfinished import Unfinished
 from s2ld.log import Progress
 from s2ld.processes.ddp import Processes, lost_peer, quieten, slurm_plugins
-from s2ld.processes.peers import TESTING
+from s2ld.processes.peers import TESTING, Run
 from s2ld.types import PairBatch
 
 PATIENCE = timedelta(days=1)
@@ -91,14 +91,14 @@ class Predictor(pl.LightningModule):
         self._progress.close()
 
 
-def build_trainer(hardware: Hardware) -> pl.Trainer:
-    """Return Lightning's trainer for an evaluation; its rank is known at once where SLURM or torchrun give it."""
+def build_trainer(hardware: Hardware, run: Run = TESTING) -> pl.Trainer:
+    """Return Lightning's trainer for an evaluation, or another run; SLURM and torchrun tell its rank at once."""
     quieten()
     return pl.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices,
         num_nodes=hardware.num_nodes,
-        strategy=Processes(TESTING, PATIENCE),
+        strategy=Processes(run, PATIENCE),
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,

@@ -11,7 +11,7 @@ from s2ld.sfm.matching.storage.features import MEMORY
 
 DAY = 86_400.0
 """Seconds beyond which nothing is begun that was not agreed to."""
-WRITTEN = 2.5
+WRITTEN = 3
 """Bytes of all files of a pair, over those of its record in the journal."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import islice
@@ -77,6 +77,8 @@ class Matching:
     """Processes, each with a thread and a matcher of its own; 1: all in this one."""
     progress: bool = True
     """Show bars."""
+    shared: bool = False
+    """Other processes that are not of these use `scratch` too."""
 
 
 def match_pairs(folder: PhotoFolder, pairs: Sequence[Pair], matching: Matching, journal: MatchJournal) -> RawMatches:
@@ -92,28 +94,54 @@ def match_pairs(folder: PhotoFolder, pairs: Sequence[Pair], matching: Matching, 
         S2LDError: a pair does not fit into memory, the journal cannot be written, or a process was killed; what the
             journal holds stays.
     """
-    images = _images_to_do(folder, journal)
     missing = [pair for pair in pairs if pair not in journal.pairs]
-    rows = [_Work(_files(folder, {i for pair in row for i in pair}), row) for row in rows_of_pairs(missing)]
-    found = ordered_map(_function(matching), [*images, *rows], matching.jobs)
-    _keep_images(islice(found, len(images)), len(images), matching, journal)
-    with Progress(
-        total=len(pairs), initial=len(pairs) - len(missing), desc="match", unit="pair", disable=not matching.progress
-    ) as bar:
-        for _, matches in found:
-            for pair, measured in matches.items():
-                journal.add_pair(pair, measured)
-                bar.update()
-    _worker.cache_clear()  # what follows needs the memory
+    match_missing(folder, missing_images(folder, journal), rows_of_pairs(missing), matching, journal)
     shutil.rmtree(matching.scratch / CACHE, ignore_errors=True)
-    return RawMatches(_read_images(folder, journal), journal.pairs.only(pairs))
+    return RawMatches(read_images(folder, journal), journal.pairs.only(pairs))
 
 
-def extract_all(folder: PhotoFolder, matching: Matching, journal: MatchJournal) -> Sequence[ImageKeypoints]:
-    """Return the keypoints of all photographs; those that the journal has not are written to it. See `match_pairs`."""
-    images = _images_to_do(folder, journal)
-    _keep_images(ordered_map(_function(matching), images, matching.jobs), len(images), matching, journal)
-    return _read_images(folder, journal)
+def match_missing(
+    folder: PhotoFolder,
+    images: Sequence[int],
+    rows: Sequence[Sequence[Pair]],
+    matching: Matching,
+    journal: MatchJournal,
+) -> None:
+    """Compute the keypoints of photographs, then match pairs, and write all of it to the journal.
+
+    Args:
+        folder: the photographs.
+        images: numbers of those whose keypoints are missing.
+        rows: pairs, by pieces of work.
+        matching: how.
+        journal: of the same settings.
+
+    Raises:
+        S2LDError: as `match_pairs`.
+    """
+    work = [*(_Work(_files(folder, {i}), []) for i in images), *(_Work(_files_of(folder, row), row) for row in rows)]
+    found = ordered_map(_function(matching), work, matching.jobs)
+    quiet = not matching.progress
+    for keypoints, _ in Progress(
+        islice(found, len(images)), "extract", len(images), unit="image", disable=quiet or not images
+    ):
+        journal.add_images(keypoints)
+    with Progress(total=sum(map(len, rows)), desc="match", unit="pair", disable=quiet or not rows) as bar:
+        for _, matches in found:
+            journal.add_pairs(matches)
+            bar.update(len(matches))
+    if rows:
+        _worker.cache_clear()  # what follows needs the memory
+
+
+def missing_images(folder: PhotoFolder, journal: MatchJournal) -> list[int]:
+    """Return the photographs whose keypoints the journal has not."""
+    return [i for i in range(len(folder.photos)) if i not in journal.images]
+
+
+def read_images(folder: PhotoFolder, journal: MatchJournal) -> Sequence[ImageKeypoints]:
+    """Return the keypoints of all photographs, which the journal has; a few of them stay in memory."""
+    return OnDiskSequence(len(folder.photos), lru_cache(IMAGES_KEPT)(journal.images.__getitem__))
 
 
 def measure_rate(folder: PhotoFolder, matching: Matching) -> Rate:
@@ -136,20 +164,6 @@ def measure_rate(folder: PhotoFolder, matching: Matching) -> Rate:
     )
 
 
-def _images_to_do(folder: PhotoFolder, journal: MatchJournal) -> list[_Work]:
-    return [_Work(_files(folder, {i}), []) for i in range(len(folder.photos)) if i not in journal.images]
-
-
-def _keep_images(found: Iterable[_Outcome], count: int, matching: Matching, journal: MatchJournal) -> None:
-    quiet = not matching.progress or not count
-    for images, _ in Progress(found, "extract", count, unit="image", disable=quiet):
-        journal.add_images(images)
-
-
-def _read_images(folder: PhotoFolder, journal: MatchJournal) -> Sequence[ImageKeypoints]:
-    return OnDiskSequence(len(folder.photos), lru_cache(IMAGES_KEPT)(journal.images.__getitem__))
-
-
 @dataclass(frozen=True)
 class _Work:
     """A piece of work for one process."""
@@ -165,10 +179,10 @@ _Outcome = tuple[dict[int, ImageKeypoints], dict[Pair, PairMatches]]
 class _Worker:
     """Matches pieces of work with the features that are kept."""
 
-    def __init__(self, settings: MatcherSettings, cache: Path, jobs: int) -> None:
+    def __init__(self, settings: MatcherSettings, cache: Path, jobs: int, shared: bool) -> None:
         self._matcher = settings.build()
         memory = memory_for_features(jobs)
-        self._features = FeatureCache(cache, settings.title(), self._matcher.extract, memory, shared=jobs > 1)
+        self._features = FeatureCache(cache, settings.title(), self._matcher.extract, memory, shared)
 
     def __call__(self, work: _Work) -> _Outcome:
         device = self._matcher.device
@@ -186,11 +200,15 @@ def _function(matching: Matching) -> partial[_Outcome]:
     """Return what does a piece of work in any process."""
     cache = matching.scratch / CACHE
     make_folder(cache)
-    return partial(_match, matching.settings, cache, matching.jobs)
+    return partial(_match, matching.settings, cache, matching.jobs, matching.shared or matching.jobs > 1)
 
 
-def _match(settings: MatcherSettings, cache: Path, jobs: int, work: _Work) -> _Outcome:
-    return _worker(settings, cache, jobs)(work)
+def _match(settings: MatcherSettings, cache: Path, jobs: int, shared: bool, work: _Work) -> _Outcome:
+    return _worker(settings, cache, jobs, shared)(work)
+
+
+def _files_of(folder: PhotoFolder, row: Sequence[Pair]) -> dict[int, Path]:
+    return _files(folder, {i for pair in row for i in pair})
 
 
 def _files(folder: PhotoFolder, numbers: set[int]) -> dict[int, Path]:

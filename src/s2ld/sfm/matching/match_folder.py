@@ -17,9 +17,11 @@ from s2ld.sfm.matching.folder import (
     MatcherSettings,
     Matching,
     RawMatches,
-    extract_all,
+    match_missing,
     match_pairs,
     measure_rate,
+    missing_images,
+    read_images,
 )
 from s2ld.sfm.matching.hloc import check_names, write_hloc
 from s2ld.sfm.matching.identity import IdentitySettings, identify
@@ -63,6 +65,8 @@ class FolderSettings:
     """Begin even what takes more than a day or more than the disk has."""
     refit: bool = False
     """Make the tables of keypoints anew; otherwise those that are there stay, and grow."""
+    merge: bool = False
+    """Match nothing: other processes have done it."""
 
     def of(self, count: int) -> FolderSettings:
         """Return the settings for so many photographs, with the kind of pairs and the number of partners chosen.
@@ -120,7 +124,10 @@ def match_folder(
         if settings.refit:
             remove_database(output / TABLES)
         store = TableStore(output / TABLES, journal.digests, asdict(settings.identity) | settings.matcher.title())
-        pairs, refused = agreed_pairs(folder, settings, matching, journal)
+        if settings.merge:
+            pairs, refused = finished_pairs(folder, settings, matching, journal)
+        else:
+            pairs, refused = agreed_pairs(folder, settings, matching, journal)
         known = [pair for pair in store.pairs() if pair in journal.pairs]
         raw = match_pairs(folder, sorted({*pairs, *known}), matching, journal)
         matches = identify(raw, settings.identity, store)
@@ -180,6 +187,25 @@ def usable_photos(photos: Path, output: Path, progress: bool) -> PhotoFolder:
     return folder
 
 
+def finished_pairs(
+    folder: PhotoFolder, settings: FolderSettings, matching: Matching, journal: MatchJournal
+) -> tuple[list[Pair], list[str]]:
+    """Return what `choose_pairs` does where all pairs are matched.
+
+    Raises:
+        S2LDError: some are not.
+    """
+    remedy = "run the shards that have not ended, or match-folder without --shard"
+    count = len(folder.photos)
+    if settings.pairs == "retrieval" and len(journal.images) < count:
+        raise S2LDError(f"{matching.scratch}: {count - len(journal.images)} of {count} photographs are left; {remedy}")
+    pairs, refused = choose_pairs(folder, settings, matching, lambda: journal)
+    left = sum(pair not in journal.pairs for pair in pairs)
+    if left:
+        raise S2LDError(f"{matching.scratch}: {left:,} of {len(pairs):,} pairs are left; {remedy}")
+    return pairs, refused
+
+
 def agreed_pairs(
     folder: PhotoFolder, settings: FolderSettings, matching: Matching, journal: MatchJournal
 ) -> tuple[list[Pair], list[str]]:
@@ -188,23 +214,48 @@ def agreed_pairs(
     Raises:
         S2LDError: as `choose_pairs`, or it takes more than a day or than the disk has, and was not agreed to.
     """
-    count = len(folder.photos)
-    if settings.pairs == "retrieval" and len(journal.images) < count:  # the pairs are known when that is done
-        most = min(count * (count - 1) // 2, count * (settings.neighbours or 1))
-        _tell_cost(folder, max(0, most - len(journal.pairs)), settings, matching, journal)
-        return choose_pairs(folder, settings, matching, lambda: journal)
+    most = most_pairs(folder, settings, journal)
+    if most is not None:
+        tell_cost(folder, most, settings, matching, journal)
     pairs, refused = choose_pairs(folder, settings, matching, lambda: journal)
-    _tell_cost(folder, sum(pair not in journal.pairs for pair in pairs), settings, matching, journal)
+    if most is None:
+        tell_cost(folder, sum(pair not in journal.pairs for pair in pairs), settings, matching, journal)
     return pairs, refused
 
 
-def _tell_cost(
-    folder: PhotoFolder, pairs: int, settings: FolderSettings, matching: Matching, journal: MatchJournal
+def most_pairs(folder: PhotoFolder, settings: FolderSettings, journal: MatchJournal) -> int | None:
+    """Return the largest number of pairs that may be left where retrieval has to see photographs yet, else None."""
+    count = len(folder.photos)
+    if settings.pairs != "retrieval" or len(journal.images) == count:
+        return None
+    return max(0, min(count * (count - 1) // 2, count * (settings.neighbours or 1)) - len(journal.pairs))
+
+
+def tell_cost(
+    folder: PhotoFolder,
+    pairs: int,
+    settings: FolderSettings,
+    matching: Matching,
+    journal: MatchJournal,
+    processes: int = 1,
 ) -> None:
+    """Measure one pair and say what so many take, unless that is a few minutes.
+
+    Args:
+        folder: the photographs.
+        pairs: that are left, at most.
+        settings: whether it was agreed to.
+        matching: how pairs are matched.
+        journal: of what is done.
+        processes: with so many jobs each.
+
+    Raises:
+        S2LDError: it takes more than a day, or than the disk has, and was not agreed to.
+    """
     if pairs < TOLD:
         return
-    images = len(folder.photos) - len(journal.images)
-    cost = cost_of(images, pairs, measure_rate(folder, matching), matching.jobs)
+    images = len(missing_images(folder, journal))
+    cost = cost_of(images, pairs, measure_rate(folder, matching), matching.jobs * processes)
     logger.info("{} photographs, at most {}", len(folder.photos), cost)
     refuse_unless_agreed(cost, matching.scratch, settings.agreed)
 
@@ -229,7 +280,9 @@ def choose_pairs(
     if settings.pairs == "sequential":
         return sequential_pairs(count, settings.neighbours or 1), []
     if settings.pairs == "retrieval":
-        images = extract_all(folder, matching, journal())
+        known = journal()
+        match_missing(folder, missing_images(folder, known), [], matching, known)
+        images = read_images(folder, known)
         descriptors = OnDiskSequence(count, lambda i: images[i].descriptors)
         return neighbour_pairs(nearest_images(descriptors, settings.neighbours or 1, settings.seed).tolist()), []
     return listed_pairs(Path(settings.pairs), [photo.name for photo in folder.photos])
