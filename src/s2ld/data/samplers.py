@@ -34,7 +34,7 @@ class StepBatchSampler(Sampler[list[int]]):
 
 
 class StridedSampler(Sampler[int]):
-    """The fixed indices of a validation: ``rank, rank + world, ...`` below `length`, never padded."""
+    """The fixed indices of a validation or a test: ``rank, rank + world, ...`` below `length`, never padded."""
 
     def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
         self._indices = range(rank, length, world)

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from s2ld.data.sample import PairSource
+from s2ld.data.samplers import StridedSampler
 from s2ld.errors import LOST_PROCESS, S2LDError, Stopped, as_one_line
 from s2ld.evaluation.predictions.predict import Match, pair_batches, predicted
 from s2ld.evaluation.predictions.unfinished import Unfinished
@@ -70,7 +71,7 @@ class Predictor(pl.LightningModule):
         strategy = self.trainer.strategy
         todo = self._unfinished.todo() if self.global_rank == 0 else []
         todo = strategy.broadcast(todo)  # so that all share out the same pairs
-        self._mine = todo[self.global_rank :: self.trainer.world_size]
+        self._mine = [todo[place] for place in StridedSampler(len(todo), self.global_rank, self.trainer.world_size)]
         self._unfinished.begin(self.global_rank)
         return pair_batches(self._source, self._mine, self._workers)
 
