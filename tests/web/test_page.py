@@ -231,6 +231,16 @@ def test_the_wheel_zooms_and_the_button_shows_all_again(page: Any, pair: list[st
     np.testing.assert_array_equal(drawn(page), before)
 
 
+def test_photographs_chosen_before_the_program_answered_are_matched(page: Any, address: str, pair: list[str]) -> None:
+    waiting: list[Any] = []
+    page.route("**/status", lambda route: waiting.append(route))
+    with page.expect_request("**/status"):
+        page.goto(address)
+    give(page, *pair)
+    waiting.pop().continue_()
+    says(page, f"{DEFAULT} of {COUNT - 5} matches")
+
+
 def test_other_settings_match_again(page: Any, pair: list[str]) -> None:
     give(page, *pair)
     says(page, f"640 {TIMES} 480 px")

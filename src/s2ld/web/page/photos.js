@@ -31,10 +31,12 @@ export function listen(boxes, take) {
   const give = (side, files) => [...files].slice(0, 2).forEach((file, at) => take(at ? 1 - side : side, file));
   boxes.forEach((box, side) => {
     const input = box.querySelector("input");
-    input.addEventListener("change", () => {
+    const taken = () => {
       give(side, input.files);
       input.value = ""; // the same file may be chosen again
-    });
+    };
+    input.addEventListener("change", taken);
+    taken(); // chosen before anything listened
     box.querySelector(".camera").addEventListener("click", () => takePicture(side, input, take));
   });
   addEventListener("dragover", (event) => {
