@@ -23,8 +23,8 @@ import os, sys, threading
 from pathlib import Path
 from s2ld.locks import sole_writer
 with sole_writer(Path(sys.argv[1])):
-    if fork := os.fork():
-        print(fork, flush=True)
+    if not os.fork():  # by now it has closed its copies
+        print(os.getpid(), flush=True)
     threading.Event().wait()
 """
 
