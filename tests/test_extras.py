@@ -25,6 +25,7 @@ MODULES = {
     "pytorch-lightning": "pytorch_lightning",
     "huggingface-hub": "huggingface_hub",
     "python-multipart": "python_multipart",
+    "faiss-cpu": "faiss",
 }
 """Of distributions that have another name."""
 REFUSE = """

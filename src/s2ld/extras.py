@@ -14,6 +14,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "demo": ("matplotlib", "poselib", "skimage"),
     "hub": ("huggingface_hub",),
+    "faiss": ("faiss",),
     "web": ("starlette", "uvicorn", "python_multipart"),
 }
 """Modules of each extra of pyproject.toml."""

@@ -1,7 +1,6 @@
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from s2ld.errors import S2LDError
@@ -13,7 +12,6 @@ from s2ld.sfm.matching.pairs import (
     rows_of_pairs,
     sequential_pairs,
 )
-from s2ld.sfm.matching.retrieval import nearest_images
 
 
 def test_all_and_sequential_pairs() -> None:
@@ -46,18 +44,5 @@ def test_rows_hold_all_pairs_of_one_photograph_each() -> None:
     assert all(len({first for first, _ in row}) == 1 for row in rows)
 
 
-def test_retrieval_finds_images_of_the_same_place() -> None:
-    random = np.random.default_rng(0)
-    places = random.normal(size=(4, 60, 16))
-    images = []
-    for place in places:
-        for _ in range(3):  # each sees half of its place, with noise
-            seen = place[random.permutation(60)[:40]] + random.normal(scale=0.2, size=(40, 16))
-            images.append((seen / np.linalg.norm(seen, axis=1, keepdims=True)).astype(np.float16))
-    near = nearest_images(images, 2)
-    assert near.shape == (12, 2)
-    assert (near // 3 == np.arange(12)[:, None] // 3).all()
-    assert nearest_images(images[:2], 5).tolist() == [[1], [0]]
-    assert neighbour_pairs(near.tolist()) == [
-        (3 * k + i, 3 * k + j) for k in range(4) for i, j in ((0, 1), (0, 2), (1, 2))
-    ]
+def test_neighbours_become_pairs_once() -> None:
+    assert neighbour_pairs([[1, 2], [0], [2, 1]]) == [(0, 1), (0, 2), (1, 2)]
