@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Command] = {
     "track": Command("match.track", "follow a picture through a video or a camera's frames"),
     "merge": Command("match.merge", "end a matched folder whose pairs were matched in shares"),
     "reconstruct": Command("sfm.reconstruct", "cameras and points from the photographs of a folder"),
+    "localize": Command("sfm.localize", "where photographs were taken, in such a model"),
     "train": Command("train.train", "train a network"),
     "test": Command("evaluate.test", "evaluate a matcher on posed pairs or homographies"),
     "ablate": Command("train.ablate", "train variants of a configuration alike and compare them"),

@@ -25,9 +25,18 @@ def draw_outline(image: UInt8Image, corners: FloatArray, points: FloatArray | No
     """
     canvas = image.copy()
     width = max(1, round(min(image.shape[:2]) * _LINE))
-    for x, y in [] if points is None else _fixed(points):
-        cv2.circle(canvas, (int(x), int(y)), width << _SHIFT, POINT, -1, cv2.LINE_AA, _SHIFT)
+    if points is not None:
+        canvas = draw_points(canvas, points, POINT, _LINE)
     cv2.polylines(canvas, [_fixed(corners)], True, OUTLINE, 2 * width, cv2.LINE_AA, _SHIFT)
+    return canvas
+
+
+def draw_points(image: UInt8Image, points: FloatArray, colour: tuple[int, int, int], width: float) -> UInt8Image:
+    """Return a copy of an image (H, W, 3) RGB with points (M, 2) px; `width` is the radius, of the shorter side."""
+    canvas = image.copy()
+    radius = max(1, round(min(image.shape[:2]) * width))
+    for x, y in _fixed(points):
+        cv2.circle(canvas, (int(x), int(y)), radius << _SHIFT, colour, -1, cv2.LINE_AA, _SHIFT)
     return canvas
 
 

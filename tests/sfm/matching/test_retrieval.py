@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from s2ld.sfm.matching import retrieval
-from s2ld.sfm.matching.retrieval import describe_images, joined, nearest_images, search, unit
+from s2ld.sfm.matching.retrieval import Describer, joined, nearest_images, search, unit
 
 VIEWS = 4
 
@@ -55,7 +55,9 @@ def test_copies_and_images_without_features() -> None:
 
 def test_descriptors_have_length_one_and_few_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "AXES", 5)
-    described = describe_images(places(4))
+    images = places(4)
+    describe = Describer.of(images)
+    described = np.stack([describe(image) for image in images])
     assert described.shape == (4 * VIEWS, 5)
     np.testing.assert_allclose(np.linalg.norm(described, axis=1), 1, rtol=1e-5)
 

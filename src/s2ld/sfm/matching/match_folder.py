@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from s2ld.errors import S2LDError
-from s2ld.files import make_folder, printable, whole_file
+from s2ld.files import make_folder, printable, read_text, whole_file
 from s2ld.locks import sole_writer
 from s2ld.log import keep, logger
 from s2ld.sfm.mapping.cameras import group_cameras
@@ -36,6 +37,7 @@ from s2ld.sfm.photos.usable import PhotoFolder, find_photos
 
 DATABASE = "database.db"
 REJECTED = "rejected.txt"
+SETTINGS = "settings.json"
 ALL_PAIRS = 100
 """Photographs of which each is matched with each, unless something else is asked for."""
 PARTNERS = {"retrieval": 20, "sequential": 10}
@@ -133,6 +135,7 @@ def match_folder(
         matches = identify(raw, settings.identity, store)
         rejected = [*folder.rejected, *((line, "") for line in refused)]
         write_rejected(output, rejected)
+        write_settings(output, photos, settings)
         sizes = [photo.size for photo in folder.photos]
         scales = OnDiskSequence(len(names), lambda i: float(raw.images[i].scale.mean()))
         write_hloc(output, names, sizes, scales, matches)
@@ -292,6 +295,34 @@ def write_rejected(output: Path, rejected: Sequence[tuple[str, str]]) -> None:
     """Write what cannot be used, one a line with its reason; an empty file where all can be."""
     with whole_file(output / REJECTED) as part:
         part.write_text("".join(printable(": ".join(filter(None, entry))) + "\n" for entry in rejected))
+
+
+def write_settings(output: Path, photos: Path, settings: FolderSettings) -> None:
+    """Write where the photographs are and how they were matched, as `read_settings` reads it."""
+    content = {
+        "photos": str(photos.resolve()),
+        "matcher": asdict(settings.matcher),
+        "identity": asdict(settings.identity),
+    }
+    with whole_file(output / SETTINGS) as part:
+        part.write_text(json.dumps(content, indent=1))
+
+
+def read_settings(output: Path) -> tuple[Path, MatcherSettings, IdentitySettings]:
+    """Return the folder of the photographs, and how they were matched.
+
+    Raises:
+        S2LDError: `output` holds no matched folder, or its file is damaged.
+    """
+    path = output / SETTINGS
+    remedy = "give the output folder of `s2ld reconstruct`, or run that again"
+    try:
+        content = json.loads(read_text(path, "settings of a matched folder", remedy))
+        return Path(content["photos"]), MatcherSettings(**content["matcher"]), IdentitySettings(**content["identity"])
+    except S2LDError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        raise S2LDError(f"{path}: not the settings of a matched folder; {remedy}") from error
 
 
 def upright_images(folder: PhotoFolder, output: Path) -> Path:

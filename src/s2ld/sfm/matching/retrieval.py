@@ -8,6 +8,7 @@ things everyone should know to improve object retrieval" (CVPR 2012) by the same
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -35,6 +36,30 @@ BLOCK = 1_024
 Descriptors = Sequence[NDArray[np.float16]]
 
 
+@dataclass(frozen=True)
+class Describer:
+    """Makes one vector of an image's local features, by the vocabulary and the axes of some images."""
+
+    words: NDArray[np.float32]
+    """(K, C)."""
+    mean: NDArray[np.float32]
+    """(K C,) VLAD of all these images."""
+    axes: NDArray[np.float32]
+    """(K C, at most `AXES`)."""
+
+    @classmethod
+    def of(cls, descriptors: Descriptors, seed: int = 0) -> Describer:
+        """Learn from images; the arguments are those of `nearest_images`."""
+        order = np.random.default_rng(seed).permutation(len(descriptors))[:LEARNING]
+        each = -(-SAMPLES // len(order))
+        words = vocabulary(np.concatenate([_sample(descriptors[i], each, seed) for i in order]), seed)
+        return cls(words, *principal_axes(np.stack([vlad(descriptors[i], words) for i in order])))
+
+    def __call__(self, features: NDArray[np.float16]) -> NDArray[np.float32]:
+        """Return a vector of length 1 of an image's features (D, C)."""
+        return unit((vlad(features, self.words) - self.mean) @ self.axes)
+
+
 def nearest_images(descriptors: Descriptors, count: int, seed: int = 0) -> NDArray[np.int64]:
     """Return for each image the `count` others that look most like it, the most alike first, (n, at most n - 1).
 
@@ -43,25 +68,21 @@ def nearest_images(descriptors: Descriptors, count: int, seed: int = 0) -> NDArr
         count: neighbours, from 1.
         seed: of the vocabulary.
     """
-    described = describe_images(descriptors, seed)
+    describe = Describer.of(descriptors, seed)
+    described = np.stack([describe(found) for found in descriptors])
     return search(joined(described, search(described, JOINED)), count)
-
-
-def describe_images(descriptors: Descriptors, seed: int = 0) -> NDArray[np.float32]:
-    """Return a vector of length 1 for each image, (n, at most `AXES`); the arguments are those of `nearest_images`."""
-    order = np.random.default_rng(seed).permutation(len(descriptors))[:LEARNING]
-    each = -(-SAMPLES // len(order))
-    some = np.concatenate([_sample(descriptors[i], each, seed) for i in order])
-    words = vocabulary(some, seed)
-    mean, axes = principal_axes(np.stack([vlad(descriptors[i], words) for i in order]))
-    return np.stack([unit((vlad(found, words) - mean) @ axes) for found in descriptors])
 
 
 def joined(described: NDArray[np.float32], nearest: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return descriptors (n, C) with those of the images that are nearest (n, k), the nearest first, added to each."""
-    weights = 1 - np.arange(1, nearest.shape[1] + 1) / (nearest.shape[1] + 1)
+    weights = falling_weights(nearest.shape[1])
     total = described + sum(weight * described[column] for weight, column in zip(weights, nearest.T, strict=True))
-    return unit(np.asarray(total, np.float32))
+    return unit(total)
+
+
+def falling_weights(count: int) -> NDArray[np.float32]:
+    """Return the weights (k,) of the nearest images beside that of an image itself, which is 1."""
+    return np.asarray(1 - np.arange(1, count + 1) / (count + 1), np.float32)
 
 
 def search(described: NDArray[np.float32], count: int) -> NDArray[np.int64]:

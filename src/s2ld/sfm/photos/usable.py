@@ -89,6 +89,12 @@ def find_photos(folder: Path, progress: bool = True) -> PhotoFolder:
     return PhotoFolder(folder, photos, rejected)
 
 
+def read_photo(path: Path, folder: Path) -> Photo | str:
+    """Return a photograph below a folder, or why it cannot be used."""
+    outcome = _read(path, folder)
+    return outcome if isinstance(outcome, str) else outcome[0]
+
+
 def _read(path: Path, folder: Path) -> tuple[Photo, str] | str:
     """Return the photograph and a digest of its pixels, or why it cannot be used."""
     if not is_portable(path.relative_to(folder).as_posix()):
