@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, Command] = {
     "benchmark web": Command("benchmarks.web", "many clients of the page at once"),
     "benchmark sfm": Command("benchmarks.sfm", "SIFT and our matches by the same mapper"),
     "benchmark retrieval": Command("benchmarks.retrieval", "which overlapping pairs a choice of partners finds"),
+    "benchmark localize": Command("benchmarks.localize", "photographs held out of reconstructions, localised"),
     "benchmark folder": Command("benchmarks.folder", "memory and time of matched folders as they grow"),
     "benchmark depth": Command("benchmarks.depth", "our depth maps beside those that a scene has"),
     "benchmark data": Command("benchmarks.data", "training data's speed beside the trainer's"),
