@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -37,13 +38,18 @@ def test_cameras_all_around_or_straight_down_have_axes_too() -> None:
     assert np.isfinite(upright_axes(around)).all()
 
 
+def told(points: int) -> dict[str, Any]:
+    """What a model of two images tells beside its geometry."""
+    return {"names": ["a.jpg", "</script>.jpg"], "seen": np.full(points, 2), "observed": np.full(2, points)}
+
+
 def test_picture_shows_points_in_their_colours_and_cameras_in_red(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     points = random.uniform([-1, -1, 4], [1, 1, 6], (4000, 3))
     colours = np.tile(np.array([[0, 0, 255]], np.uint8), (4000, 1))
     colours[points[:, 0] > 0] = [0, 255, 0]
     model = ColouredModel(
-        points, colours, poses(np.array([[0.0, 0, 0], [1, 0, 0]]), np.eye(3)), np.tile(CORNERS, (2, 1, 1))
+        points, colours, poses(np.array([[0.0, 0, 0], [1, 0, 0]]), np.eye(3)), np.tile(CORNERS, (2, 1, 1)), **told(4000)
     )
     draw_model(model, "two $cameras", tmp_path / "model.png")
     with Image.open(tmp_path / "model.png") as picture:
@@ -57,7 +63,7 @@ def test_picture_shows_points_in_their_colours_and_cameras_in_red(tmp_path: Path
 def test_a_model_without_points_is_drawn(tmp_path: Path) -> None:
     nothing = np.zeros((0, 3))
     model = ColouredModel(
-        nothing, nothing.astype(np.uint8), poses(np.eye(3)[:2], np.eye(3)), np.tile(CORNERS, (2, 1, 1))
+        nothing, nothing.astype(np.uint8), poses(np.eye(3)[:2], np.eye(3)), np.tile(CORNERS, (2, 1, 1)), **told(0)
     )
     draw_model(model, "", tmp_path / "model.png")
     assert (tmp_path / "model.png").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from s2ld.files import whole_file
 Floats = NDArray[np.float64]
 SHOWN = 0.98  # of the points on each axis: far ones would make the rest small
 MARGIN = 0.08  # of the extent on each side
+SIZED = 20_000  # points squared that all points of a panel take together, about
 FRUSTUM = 0.05  # length of a camera, of the extent of what is shown
 SIDES = {
     "front": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
@@ -37,6 +39,12 @@ class ColouredModel:
     """(n, 4, 4) world to camera."""
     corners: Floats
     """(n, 4, 2) of the images at distance 1, around each of them, in the cameras' x and y."""
+    names: Sequence[str]
+    """(n) of the images."""
+    seen: NDArray[np.int64]
+    """(P,) images that see each point."""
+    observed: NDArray[np.int64]
+    """(n,) points that each image sees."""
 
 
 def draw_model(model: ColouredModel, title: str, path: Path) -> None:
@@ -49,7 +57,7 @@ def draw_model(model: ColouredModel, title: str, path: Path) -> None:
     """
     axes = upright_axes(model.poses)
     points = model.points @ axes.T
-    apex, corners = (values @ axes.T for values in _cameras(model))
+    apex, corners = (values @ axes.T for values in cameras_in_world(model))
     low, high = _extent(points, apex)
     middle, reach = (low + high) / 2, float((high - low).max()) * (0.5 + MARGIN)
     corners = apex[:, None] + FRUSTUM * reach * (corners - apex[:, None])
@@ -58,9 +66,10 @@ def draw_model(model: ColouredModel, title: str, path: Path) -> None:
     for panel, (name, side) in zip(figure.subplots(1, 3), SIDES.items(), strict=True):
         seen, centre = points @ np.asarray(side, float).T, np.asarray(side, float) @ middle
         order = np.argsort(seen[:, 2])  # the nearest last
-        panel.scatter(seen[order, 0], seen[order, 1], c=model.colours[order] / 255, s=1.0, linewidths=0)
+        size = float(np.clip(SIZED / max(len(points), 1), 1.0, 8.0))
+        panel.scatter(seen[order, 0], seen[order, 1], c=model.colours[order] / 255, s=size, linewidths=0, zorder=2)
         lines = _pyramids(apex @ np.asarray(side, float).T, corners @ np.asarray(side, float).T)
-        panel.add_collection(LineCollection(lines, colors="red", linewidths=0.5))
+        panel.add_collection(LineCollection(lines, colors="red", linewidths=0.5, zorder=1))  # never before the points
         panel.set(xlim=(centre[0] - reach, centre[0] + reach), ylim=(centre[1] - reach, centre[1] + reach))
         panel.set(aspect="equal", xticks=[], yticks=[])
         panel.set_title(name, fontsize=9)
@@ -84,7 +93,7 @@ def upright_axes(poses: Floats) -> Floats:
     return np.stack([np.cross(up, z), up, z])
 
 
-def _cameras(model: ColouredModel) -> tuple[Floats, Floats]:
+def cameras_in_world(model: ColouredModel) -> tuple[Floats, Floats]:
     """Return the cameras' centres (n, 3) and the corners (n, 4, 3) of their images at distance 1, in the world."""
     rotation, translation = model.poses[:, :3, :3], model.poses[:, :3, 3]
     corners = np.concatenate([model.corners, np.ones((*model.corners.shape[:2], 1))], 2)

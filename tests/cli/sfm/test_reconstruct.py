@@ -48,9 +48,22 @@ def test_two_places_are_two_models_with_points_and_a_picture(output: Path) -> No
             assert picture.size[0] > 2 * picture.size[1]
             red = (np.asarray(picture.convert("RGB")).astype(int) - [255, 0, 0]).__abs__().sum(2) < 60
         assert red.sum() > 50  # cameras
+        page = (output / f"model-{number}.html").read_text()
+        assert f"model {number}: {VIEWS} of" in page
+        assert "://" not in page  # no network
     assert not (output / "sparse/2").exists()
     assert [path.name for path in output.glob("mapping-*")] == []
     assert (output / "rejected.txt").read_text().startswith("broken.jpg: ")
+
+
+def test_the_global_mapper(places: Path, output: Path, tmp_path: Path) -> None:
+    shutil.copytree(output, tmp_path / "out")  # matched already
+    words = [str(places), str(tmp_path / "out"), "--resize", str(SIDE), "--device", "cpu", "--mapper", "global"]
+    reconstruct.script(words)
+    model = pycolmap.Reconstruction(tmp_path / "out/sparse/0")
+    assert model.num_reg_images() >= 4
+    assert model.compute_mean_track_length() > 3
+    assert model.compute_mean_reprojection_error() < 1.5
 
 
 def test_sift_and_switched_off_identity_go_the_same_way(

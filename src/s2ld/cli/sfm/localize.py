@@ -80,17 +80,19 @@ def main(argv: Sequence[str] | None = None) -> LocalisedAll:
     found: list[Localised] = []
     with sole_writer(output):
         scratch = output / "features.cache"
-        localizer = Localizer(place, scratch, args.partners, args.seed)
-        for query in Progress(queries, "localize", unit="image", disable=len(queries) == 1):
-            try:
-                found.append(localizer(query, K))
-            except S2LDError as error:
-                logger.warning("{}", printable(str(error)))
-                continue
-            logger.info("{}", found[-1].line)
-            _draw(place, found[-1], output / f"{query.stem}.jpg")
-            write_poses(found, output)
-        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            localizer = Localizer(place, scratch, args.partners, args.seed)
+            for query in Progress(queries, "localize", unit="image", disable=len(queries) == 1):
+                try:
+                    found.append(localizer(query, K))
+                except S2LDError as error:
+                    logger.warning("{}", printable(str(error)))
+                    continue
+                logger.info("{}", found[-1].line)
+                _draw(place, found[-1], output / f"{query.stem}.jpg")
+                write_poses(found, output)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     return LocalisedAll(found, len(queries) - len(found))
 
 

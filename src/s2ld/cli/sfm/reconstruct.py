@@ -47,7 +47,8 @@ def build_parser() -> Parser:
     parser = Parser(
         "reconstruct",
         "Match the photographs of a folder (as match-folder does) and reconstruct cameras and points by "
-        "pycolmap's incremental mapper: OUT/sparse/0 and so on, points.ply in each, and OUT/model-0.png from 3 sides.",
+        "pycolmap's mapper: OUT/sparse/0 and so on, points.ply in each, OUT/model-0.png from 3 sides, and "
+        "OUT/model-0.html to turn the model in a browser.",
         "my_photos out/model",
         status="0 done; 1 photographs were rejected or have no pose; 2 bad input; 130 Ctrl-C",
     )
@@ -57,6 +58,10 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--matcher", choices=("s2ld", "sift"), default="s2ld",
         help="sift: pycolmap's, on the same pairs, to compare with (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mapper", choices=("incremental", "global"), default="incremental",
+        help="global: all cameras at once, faster for many photographs (default: %(default)s)",
     )  # fmt: skip
     return parser
 
@@ -73,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> Reconstructed:
     start = perf_counter()
     photos, images, rejected, line = _match(args, settings)
     matched = perf_counter()
-    models = _map(args.output, images, photos, settings)
+    models = _map(args, images, photos, settings)
     lines = [line, *(_describe(number, model, photos) for number, model in enumerate(models))]
     lines.append(f"matched in {matched - start:.0f} s, mapped in {perf_counter() - matched:.0f} s; see {args.output}")
     return Reconstructed(photos, models, lines, rejected)
@@ -104,22 +109,28 @@ def _match(args: argparse.Namespace, settings: FolderSettings) -> tuple[int, Pat
     return len(done.folder.photos), done.images, format_rejected(done.rejected), describe(done)
 
 
-def _map(output: Path, images: Path, photos: int, settings: FolderSettings) -> list[ModelFigures]:
+def _map(args: argparse.Namespace, images: Path, photos: int, settings: FolderSettings) -> list[ModelFigures]:
     from s2ld.errors import S2LDError
     from s2ld.sfm.mapping.reconstruction import coloured, figures, reconstruct
     from s2ld.sfm.matching.match_folder import DATABASE
+    from s2ld.viz.model_page import write_model_page
     from s2ld.viz.reconstruction import draw_model
 
-    models = reconstruct(output / DATABASE, images, output, settings.seed, progress=settings.progress)
+    output: Path = args.output
+    models = reconstruct(
+        output / DATABASE, images, output, settings.seed, progress=settings.progress, mapper=args.mapper
+    )
     if not models:
         raise S2LDError(
             f"{output}: no two of {photos} photographs could be posed; the matches are kept; add photographs between"
         )
     found = [figures(model) for model in models]
-    for stale in output.glob("model-*.png"):
+    for stale in (*output.glob("model-*.png"), *output.glob("model-*.html")):
         stale.unlink()
     for number, model in enumerate(models):
-        draw_model(coloured(model), _describe(number, found[number], photos), output / f"model-{number}.png")
+        drawn, line = coloured(model), _describe(number, found[number], photos)
+        draw_model(drawn, line, output / f"model-{number}.png")
+        write_model_page(drawn, line, output / f"model-{number}.html")
     return found
 
 

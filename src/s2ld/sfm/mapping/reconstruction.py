@@ -12,7 +12,7 @@ import numpy as np
 
 from s2ld.files import make_folder, whole_folder
 from s2ld.locks import sole_writer
-from s2ld.sfm.mapping.mapper import run_mapper
+from s2ld.sfm.mapping.mapper import MAPPERS, run_mapper
 from s2ld.sfm.mapping.write_model import write_model, write_points
 from s2ld.viz.reconstruction import ColouredModel
 
@@ -33,7 +33,13 @@ class ModelFigures:
 
 
 def reconstruct(
-    database: Path, images: Path, output: Path, seed: int = 0, threads: int = -1, progress: bool = True
+    database: Path,
+    images: Path,
+    output: Path,
+    seed: int = 0,
+    threads: int = -1,
+    progress: bool = True,
+    mapper: str = MAPPERS[0],
 ) -> list[Any]:
     """Map a database and write each model to `output`/sparse/NUMBER, the largest as 0, with points.ply beside it.
 
@@ -44,6 +50,7 @@ def reconstruct(
         seed: see `run_mapper`.
         threads: see `run_mapper`.
         progress: show a bar.
+        mapper: see `run_mapper`.
 
     Returns:
         The `pycolmap.Reconstruction`s in that order; none where no two images have enough matches.
@@ -54,7 +61,7 @@ def reconstruct(
     make_folder(output)
     with sole_writer(output):
         with tempfile.TemporaryDirectory(dir=output, prefix="mapping-") as folder:
-            models = run_mapper(database, images, Path(folder), seed, threads, progress)
+            models = run_mapper(database, images, Path(folder), seed, threads, progress, mapper)
         if not models:
             shutil.rmtree(output / SPARSE, ignore_errors=True)
             return []
@@ -93,4 +100,7 @@ def coloured(model: Any) -> ColouredModel:
         np.array([point.color for point in points], np.uint8).reshape(-1, 3),
         poses,
         corners,
+        [image.name for image in images],
+        np.array([point.track.length() for point in points], np.int64),
+        np.array([image.num_points3D for image in images], np.int64),
     )
