@@ -27,7 +27,7 @@ RADIUS = 0.5
 MAX_ERROR = 4.0
 """px as the network sees them: a sighting this near to its point's projection is an inlier."""
 LEAST_INLIERS = 30
-"""Points with which a photograph belongs to a model; held-out ones had 122 or more, other places 15 or less (docs/sfm.md)."""
+"""Points with which a photograph belongs to a model; held-out ones had 122 or more, other places at most 15."""
 
 
 @dataclass(frozen=True)
